@@ -1,0 +1,32 @@
+"""Builds the five extension modules. Everything else about the package is in pyproject.toml.
+
+SHMRING_DEBUG=1 compiles the kernel's own assertions in; they are off in wheels.
+"""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+PORTS = ["mapping", "ring", "producer", "consumer", "stats"]
+DEBUG = os.environ.get("SHMRING_DEBUG") == "1"
+
+extensions = [
+    Extension(
+        f"shmring.{port}",
+        [f"shmring/{port}.pyx"],
+        include_dirs=["shmring/include"],
+        define_macros=[("SHMRING_DEBUG", "1")] if DEBUG else [],
+        extra_compile_args=["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+        depends=[f"shmring/include/shmring/{header}.h" for header in ("atomic", "futex", "layout")],
+    )
+    for port in PORTS
+    if os.path.exists(f"shmring/{port}.pyx")
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True},
+    )
+)
