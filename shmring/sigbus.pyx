@@ -1,0 +1,323 @@
+"""Turns the SIGBUS of a mapping whose file was cut into a flag, and leaves every other SIGBUS alone.
+
+Owns: the process's SIGBUS action (from the first guarded mapping on), a chain of chunks of `Guard` entries that is
+never freed, and `process_epoch`.
+
+Invariant: an entry whose version is even describes a live mapping of ours or has start 0. Only the thread that took an
+entry (made its version odd) changes start, length, copies, page and prot; the handler only reads them, twice.
+
+Progress: the handler never waits: an entry that changes while it looks cannot be the one that faulted, because a
+mapping is closed only when nobody can touch it any more.
+
+What the handler does for an address of ours: put zeroed private pages from the faulting page to the end of that copy,
+add to hits, bump the epoch, return; the interrupted instruction goes on and reads zeros. For any other address it does
+what would have been done without us: default, ignore, or the handler that was there before.
+
+Declined by SHMRING_SIGBUS=0 in the environment or `decline()`; touching a cut file then kills the process, as in C.
+
+Source: sigaction(2), signal-safety(7), mmap(2); CPython Modules/faulthandler.c for what it does to a fatal signal.
+"""
+
+import os
+
+from libc.errno cimport errno
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport calloc
+from libc.string cimport memcpy, memset
+from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, mmap
+from posix.signal cimport sigaction, sigaction_t, siginfo_t, sigset_t
+
+
+cdef extern from * nogil:
+    """
+    #include <pthread.h>
+    #include <signal.h>
+    #include <sys/uio.h>
+    #include <ucontext.h>
+    #include <unistd.h>
+
+    static inline uintptr_t shmring_guard_load(uintptr_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
+    static inline void shmring_guard_store(uintptr_t *word, uintptr_t value) {
+        __atomic_store_n(word, value, __ATOMIC_RELEASE);
+    }
+    static inline int shmring_guard_take(uintptr_t *word, uintptr_t was, uintptr_t value) {
+        return __atomic_compare_exchange_n(word, &was, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    }
+    static inline void shmring_guard_fence(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
+    static inline void shmring_guard_count(volatile unsigned int *word) {
+        __atomic_fetch_add(word, 1, __ATOMIC_RELEASE);
+    }
+    static inline void shmring_guard_lower(uintptr_t *word, uintptr_t value) {
+        uintptr_t was = __atomic_load_n(word, __ATOMIC_RELAXED);
+        while (value < was && !__atomic_compare_exchange_n(word, &was, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+        }
+    }
+
+    /* Stack pointer of the interrupted code, or 0 where we do not know how to find it. */
+    static inline uintptr_t shmring_interrupted_stack(void *context) {
+    #if defined(__x86_64__)
+        return (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RSP];
+    #elif defined(__aarch64__)
+        return (uintptr_t)((ucontext_t *)context)->uc_mcontext.sp;
+    #else
+        (void)context;
+        return 0;
+    #endif
+    }
+    /* Reads our own memory without faulting when some of it is not there. */
+    static inline long shmring_read_self(void *to, uintptr_t from, size_t size) {
+        struct iovec local = {to, size}, remote = {(void *)from, size};
+        return (long)process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    }
+    /* Cython's types for handlers require the GIL; these do not. */
+    static inline void shmring_action_call(struct sigaction *action, int number, void *info, void *context) {
+        if (action->sa_flags & SA_SIGINFO)
+            action->sa_sigaction(number, (siginfo_t *)info, context);
+        else
+            action->sa_handler(number);
+    }
+    static inline int shmring_action_is_default(struct sigaction *action) { return action->sa_handler == SIG_DFL; }
+    static inline int shmring_action_is_ignore(struct sigaction *action) { return action->sa_handler == SIG_IGN; }
+    """
+    uintptr_t shmring_guard_load(uintptr_t* word) noexcept
+    void shmring_guard_store(uintptr_t* word, uintptr_t value) noexcept
+    int shmring_guard_take(uintptr_t* word, uintptr_t was, uintptr_t value) noexcept
+    void shmring_guard_fence() noexcept
+    void shmring_guard_count(volatile unsigned int* word) noexcept
+    void shmring_guard_lower(uintptr_t* word, uintptr_t value) noexcept
+    uintptr_t shmring_interrupted_stack(void* context) noexcept
+    long shmring_read_self(void* to, uintptr_t start, size_t size) noexcept
+    int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
+    int pthread_sigmask(int how, const sigset_t* new, sigset_t* old)
+    int sigemptyset(sigset_t* mask)
+    int c_raise "raise" (int number) noexcept
+    int getpid() noexcept
+    int sigaction_quiet "sigaction" (int number, const sigaction_t* action, sigaction_t* old)
+    void shmring_action_call(sigaction_t* action, int number, void* info, void* context) noexcept
+    bint shmring_action_is_default(sigaction_t* action) noexcept
+    bint shmring_action_is_ignore(sigaction_t* action) noexcept
+    enum: BUS_ADRERR, SA_ONSTACK, SA_SIGINFO, SIGBUS, SIG_BLOCK, SIG_SETMASK, SI_TKILL
+
+
+cdef enum:
+    CHUNK = 64          # entries per chunk
+    SCAN_BYTES = 16384  # of stack above a re-raised signal that may hold the first signal's frame
+    SCAN_WORDS = 256    # 32-bit words looked at in one go: this runs on a small signal stack
+
+
+cdef struct Chunk:
+    uintptr_t following         # address of the chunk after this one, or 0 (set once, by CAS)
+    Guard guards[CHUNK]
+
+
+cdef Chunk first_chunk
+cdef sigaction_t previous       # the action before ours; written before our handler can run
+cdef bint is_installed = False
+cdef bint is_declined = os.environ.get("SHMRING_SIGBUS") == "0"
+
+memset(&first_chunk, 0, sizeof(first_chunk))
+process_epoch = 1
+
+
+# ---- the table -----------------------------------------------------------------------------------------------------
+
+cdef Guard* guard_open() except? NULL:
+    """Take an unused entry; NULL without an exception when the handler was declined. The entry stays odd (not yet
+    seen by the handler) until guard_set."""
+    cdef Chunk* chunk = &first_chunk
+    cdef Chunk* fresh
+    cdef uintptr_t version
+    cdef Guard* guard
+    if is_declined:
+        return NULL
+    install()
+    while True:
+        for i in range(CHUNK):
+            guard = &chunk.guards[i]
+            version = shmring_guard_load(&guard.version)
+            # A failed exchange means another thread took this entry: it made progress, we look at the next one.
+            if not version & 1 and guard.start == 0 and shmring_guard_take(&guard.version, version, version + 1):
+                if guard.start == 0:
+                    return guard
+                shmring_guard_store(&guard.version, version)    # taken and filled since we looked
+        if shmring_guard_load(&chunk.following) == 0:
+            fresh = <Chunk*>calloc(1, sizeof(Chunk))
+            if fresh == NULL:
+                raise MemoryError("no memory for the table of guarded mappings")
+            if not shmring_guard_take(&chunk.following, 0, <uintptr_t>fresh):
+                pass    # another thread appended first; ours leaks once, which costs less than a lock
+        chunk = <Chunk*>shmring_guard_load(&chunk.following)
+
+
+cdef void guard_set(Guard* guard, uintptr_t start, uintptr_t length, int copies, uintptr_t page,
+                    int prot) noexcept nogil:
+    """Fill a taken entry, or move a live one; the handler sees either the old values or the new ones."""
+    cdef uintptr_t odd = guard.version | 1      # only we write an entry that we hold
+    shmring_guard_store(&guard.version, odd)
+    shmring_guard_fence()
+    guard.start, guard.length, guard.copies, guard.page = start, length, copies, page
+    guard.prot, guard.hits, guard.low = prot, 0, ~<uintptr_t>0
+    # sync: guard-ready (release). Publishes the fields; pairs with (acquire) in `owner_of`. Without it the handler may
+    # take a foreign address for ours and map zeros over somebody's memory.
+    shmring_guard_store(&guard.version, odd + 1)
+
+
+cdef void guard_close(Guard* guard) noexcept nogil:
+    guard_set(guard, 0, 0, 0, 1, 0)
+
+
+# ---- the handler: async-signal-safe, no Python, no allocation, no lock ----------------------------------------------
+
+cdef Guard* owner_of(uintptr_t address, Guard* copy) noexcept nogil:
+    """The entry that covers the address, and in `copy` its fields as they were together; NULL when it is not ours."""
+    cdef Chunk* chunk = &first_chunk
+    cdef Guard* guard
+    cdef uintptr_t version
+    cdef int i
+    while chunk != NULL:
+        for i in range(CHUNK):
+            guard = &chunk.guards[i]
+            # sync: guard-ready (acquire). Orders the fields after the version they belong to.
+            version = shmring_guard_load(&guard.version)
+            if version & 1:
+                continue
+            copy[0] = guard[0]
+            shmring_guard_fence()
+            if shmring_guard_load(&guard.version) != version:
+                continue
+            if copy.start != 0 and address - copy.start < copy.length * copy.copies:
+                return guard
+        chunk = <Chunk*>shmring_guard_load(&chunk.following)
+    return NULL
+
+
+cdef bint serve(uintptr_t address) noexcept nogil:
+    cdef Guard seen
+    cdef Guard* guard = owner_of(address, &seen)
+    cdef uintptr_t within, copy_start, offset
+    if guard == NULL:
+        return False
+    within = address - seen.start
+    copy_start = within - within % seen.length
+    offset = within - copy_start
+    offset -= offset % seen.page
+    if mmap(<void*>(seen.start + copy_start + offset), seen.length - offset, seen.prot,
+            MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED:
+        return False
+    shmring_guard_lower(&guard.low, offset)
+    shmring_guard_count(&guard.hits)
+    shmring_guard_count(&process_epoch)
+    return True
+
+
+cdef bint serve_first_signal(uintptr_t stack) noexcept nogil:
+    """A handler installed after ours (faulthandler) reports a fault, puts ours back and raises SIGBUS again: the address
+    is then only in the first signal's frame, a little further up the stack. Without this, a process that enables
+    faulthandler late would die of a cut file."""
+    cdef int block[SCAN_WORDS]
+    cdef long got, i
+    cdef uintptr_t address, at = stack, end = stack + SCAN_BYTES
+    at -= at % 8
+    while at < end:
+        got = shmring_read_self(block, at, sizeof(block))
+        if got < 24:
+            return False
+        i = 0
+        while i * 4 + 24 <= got:
+            # struct siginfo: signo, errno, code, padding, address
+            if block[i] == SIGBUS and block[i + 1] == 0 and block[i + 2] == BUS_ADRERR:
+                memcpy(&address, &block[i + 4], sizeof(address))
+                if serve(address):
+                    return True
+            i += 2
+        at += sizeof(block) - 24       # blocks overlap, so that none can hide the record at its edge
+    return False
+
+
+cdef void pass_on(int number, siginfo_t* info, void* context) noexcept nogil:
+    cdef sigset_t before
+    cdef bint is_fault = info.si_code > 0
+    if shmring_action_is_ignore(&previous) and not is_fault:
+        return
+    if shmring_action_is_default(&previous) or shmring_action_is_ignore(&previous):
+        # A fault runs into the restored action by itself; a signal that was sent has to be sent again. (The kernel kills
+        # a process that ignores a fault.)
+        sigaction_quiet(number, &previous, NULL)
+        if not is_fault:
+            c_raise(number)
+        return
+    pthread_sigmask(SIG_BLOCK, &previous.sa_mask, &before)
+    shmring_action_call(&previous, number, info, context)
+    pthread_sigmask(SIG_SETMASK, &before, NULL)
+
+
+cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
+    cdef int saved = errno
+    cdef uintptr_t stack
+    cdef bint done = False
+    if info.si_code == BUS_ADRERR:
+        done = serve(<uintptr_t>info.si_addr)
+    elif info.si_code == SI_TKILL and info.si_pid == getpid():
+        stack = shmring_interrupted_stack(context)
+        done = stack != 0 and serve_first_signal(stack)
+    if not done:
+        pass_on(number, info, context)
+    (&errno)[0] = saved
+
+
+cdef void after_fork() noexcept nogil:
+    shmring_guard_count(&process_epoch)
+
+
+if pthread_atfork(NULL, NULL, after_fork) != 0:
+    raise MemoryError("pthread_atfork refused the handler that tells a forked child from its parent")
+
+
+# ---- for Python ----------------------------------------------------------------------------------------------------
+
+def install() -> bool:
+    """Install the SIGBUS handler now, rather than at the first mapping that needs it.
+
+    Returns
+    -------
+    bool
+        Whether the handler is installed; False when it was declined.
+
+    Concurrency
+    -----------
+    Call it from one thread at a time (the interpreter's lock sees to that).
+    """
+    global is_installed
+    cdef sigaction_t ours
+    if is_declined or is_installed:
+        return is_installed
+    memset(&ours, 0, sizeof(ours))
+    sigemptyset(&ours.sa_mask)
+    ours.sa_sigaction = on_sigbus
+    ours.sa_flags = SA_SIGINFO | SA_ONSTACK
+    # Read first: our handler may run the moment it is in place, and must find the previous action then.
+    if sigaction(SIGBUS, NULL, &previous) != 0 or sigaction(SIGBUS, &ours, NULL) != 0:
+        raise OSError(errno, "the SIGBUS handler could not be installed")
+    is_installed = True
+    return True
+
+
+def decline() -> None:
+    """Never install the SIGBUS handler in this process (like SHMRING_SIGBUS=0 in the environment).
+
+    Touching a mapping whose file was cut then kills the process, as it does in C.
+
+    Raises
+    ------
+    RuntimeError
+        The handler is already installed: another library may have chained to it since.
+    """
+    global is_declined
+    if is_installed:
+        raise RuntimeError("the SIGBUS handler is already installed; decline it before the first mapping")
+    is_declined = True
+
+
+def epoch() -> int:
+    """The number of served faults and forks so far, plus one (a snapshot)."""
+    return process_epoch
