@@ -1,14 +1,9 @@
-"""Owns addresses: maps a descriptor once or twice in a row, hands out buffers, and unmaps when nobody looks any more.
+"""The mmap facility for users: makes mappings of every backing, and hands out their bytes. The addresses are Region's.
 
-    address                length                2 * length
-    | size bytes ... |tail |                                     one copy: tail is `wasted`
-    | copy one             | copy two, the same pages |           mirrored: size == length, no tail
+A byte access checks before it (closed?) and after it (was a page missing?), so that a file cut by another process is an
+exception of the call that met it; a memoryview reads zeros there, and the next call raises.
 
-Invariant: while `exports` is above 0 the address range stays mapped, whatever other processes do to the file; a page that
-is gone reads as zeros and the next method call raises (see sigbus.pyx). `fd` is a descriptor of our own, so the caller's
-may be closed at once.
-
-Source: mmap(2), mremap(2), msync(2), madvise(2), memfd_create(2), fallocate(2).
+Source: mmap(2), msync(2), madvise(2), memfd_create(2), shm_overview(7).
 """
 
 import errno as codes
@@ -19,61 +14,83 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.slice cimport PySlice_AdjustIndices, PySlice_Unpack
-from libc.errno cimport EFAULT, errno
-from libc.stdint cimport uintptr_t
+from libc.errno cimport errno
 from libc.string cimport memmove
-from posix.mman cimport (
-    MADV_HUGEPAGE, MAP_FAILED, MAP_LOCKED, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MS_ASYNC, MS_SYNC,
-    PROT_READ, PROT_WRITE, madvise, mlock, mremap, msync, munmap,
-)
-from posix.unistd cimport close as close_fd
+from posix.mman cimport MS_ASYNC, MS_SYNC, madvise, msync
 
-from shmring._core.pages cimport pages_cover, pages_huge_bytes, pages_map
-from shmring.sigbus cimport guard_close, guard_open, guard_set
+from shmring.region cimport Region, base_page, round_up
 
-from shmring import backing
-from shmring.backing import Options
-from shmring.errors import HugePagesUnavailable, NoSpace, NotSpawning, PastEndOfFile, RingTruncated, mapping_error
-
-
-cdef extern from * nogil:
-    """
-    #include <sys/mman.h>
-    #ifndef MADV_POPULATE_READ
-    #define MADV_POPULATE_READ 22
-    #define MADV_POPULATE_WRITE 23
-    #endif
-    """
-    enum: MADV_POPULATE_READ, MADV_POPULATE_WRITE, MREMAP_MAYMOVE
-
-
-cdef Py_ssize_t base_page = os.sysconf("SC_PAGESIZE")
-
-
-cdef inline Py_ssize_t round_up(Py_ssize_t value, Py_ssize_t unit) noexcept:
-    return (value + unit - 1) // unit * unit
+from shmring import backing, hugepages
+from shmring.errors import NotSpawning, mapping_error
+from shmring.options import DEFAULT_NAME, Options, advice_number, bad_geometry, checked_size
 
 
 @cython.final
-cdef class Mapping:
-    def __cinit__(self):
-        self.closed = True
-        self.fd = -1
+cdef class Mapping(Region):
+    """Bytes shared with other processes, or copied from them on the first write; made by one of five functions.
+
+    `Mapping.file(path)`, `Mapping.shm(name)`, `Mapping.memfd(size)`, `Mapping.anonymous(size)`, `Mapping.from_fd(fd)`.
+
+    Parameters
+    ----------
+    size : int, optional
+        Bytes to map; default: the rest of the file from `offset` on. It need not be a multiple of the page size: `mapped`
+        and `wasted` tell what was added. More than the file has is allowed, see PastEndOfFile.
+    create, exclusive : bool
+        (file, shm) Make the file if there is none, and make it at least `offset + size` bytes long; fail if there is one.
+    mode : int
+        (file, shm) Permissions of a file that is made, less the umask.
+    reserve : bool
+        Allocate the pages at creation, so that a full file system is NoSpace here, rather than at some later store.
+    offset : int
+        Where in the file the mapping begins: a multiple of the page size.
+    access : {"write", "read", "copy"}
+        Shared and writable; shared and read-only; private: writable, and no change reaches the file.
+    populate : bool
+        Take all page faults now; reading and writing cause none later.
+    lock : bool
+        Keep the pages in memory (mlock); LockLimit where RLIMIT_MEMLOCK forbids it.
+    noreserve : bool
+        Set nothing aside: no swap (MAP_NORESERVE), and no pages (as reserve=False).
+    huge : bool or int
+        Huge pages: from the hugetlb pool where that has room (memfd, anonymous) or the file lies on hugetlbfs, else
+        transparent ones; HugePagesUnavailable says how to configure them. An int is a hugetlb page size in bytes.
+    mirrored : bool
+        Map the same bytes twice in a row, so that a range across the end is one piece. `len()` is then 2 * size.
+    flags : int
+        Further mmap flags, for porting C: MAP_DENYWRITE, MAP_EXECUTABLE, MAP_STACK, MAP_NONBLOCK and MAP_FILE are ignored,
+        as Linux does; MAP_32BIT, MAP_GROWSDOWN, MAP_FIXED, MAP_SYNC and those that have a parameter here are refused
+        (`shmring.options` has the reasons). There is no PROT_EXEC.
+
+    Raises
+    ------
+    MappingError
+        In the class for its cause (see `shmring.errors`), with errno.
+
+    Concurrency
+    -----------
+    Methods may be called from several threads. Processes see each other's stores at once, and in no promised order:
+    synchronising is the caller's business. fork children inherit every mapping; a mapping with a name pickles anywhere,
+    one without only while a multiprocessing child is being started.
+
+    Cost
+    ----
+    Creation makes a handful of system calls; access is a copy of the bytes asked for; views copy nothing.
+
+    Examples
+    --------
+    >>> with Mapping.anonymous(10) as memory:
+    ...     memory[2:5] = b"abc"
+    ...     memory[:6], memory.mapped, memory.wasted
+    (b'\\x00\\x00abc\\x00', 4096, 4086)
+    """
 
     def __init__(self):
         raise TypeError("use Mapping.file, .shm, .memfd, .anonymous or .from_fd")
 
-    def __dealloc__(self):
-        # A live buffer keeps us alive, so exports is only above 0 here if someone counts wrong: leaking is the safe side.
-        if self.address != NULL and self.exports == 0:
-            if self.guard != NULL:
-                guard_close(self.guard)
-            munmap(self.address, self.length * self.copies())
-        if self.fd >= 0:
-            close_fd(self.fd)
-
     @staticmethod
     def file(path, size=None, *, create=False, exclusive=False, mode=0o600, reserve=True, **options):
+        """Map a named file. Its name is `path`, made absolute."""
         how = Options(**options)
         name = os.path.abspath(os.fsdecode(path))
         fd, made = backing.open_file(name, access=how.access, create=create, exclusive=exclusive, mode=mode)
@@ -81,20 +98,24 @@ cdef class Mapping:
 
     @staticmethod
     def shm(name, size=None, *, create=False, exclusive=False, mode=0o600, reserve=True, **options):
+        """Map the POSIX shared memory object `name` (the file /dev/shm/NAME); `backing.unlink_shm` removes the name."""
         how = Options(**options)
         fd, made = backing.open_shm(name, access=how.access, create=create, exclusive=exclusive, mode=mode)
         return build("shm", name.lstrip("/"), fd, size, how, create, reserve, backing.unlink_shm if made else None)
 
     @staticmethod
-    def memfd(size, *, name=backing.MAPPING_NAME, reserve=True, **options):
+    def memfd(size, *, name=DEFAULT_NAME, reserve=True, **options):
+        """Map a new memory file that only its descriptor names, sealed against shrinking; `name` is for /proc."""
         return build_memfd("memfd", name, size, reserve, Options(**options))
 
     @staticmethod
     def anonymous(size, *, reserve=True, **options):
-        return build_memfd("anonymous", backing.MAPPING_NAME, size, reserve, Options(**options))
+        """Map new memory for this process and the children that inherit or are given it."""
+        return build_memfd("anonymous", DEFAULT_NAME, size, reserve, Options(**options))
 
     @staticmethod
     def from_fd(fd, size=None, **options):
+        """Map an open descriptor, which may be closed right afterwards. Never changes the file's size."""
         how = Options(**options)
         return build("fd", None, backing.duplicate(fd), size, how, False, False, None)
 
@@ -266,13 +287,13 @@ cdef class Mapping:
         Parameters
         ----------
         advice : str or int
-            One of `shmring.backing.ADVICE` ("sequential", "willneed", "dontneed", "hugepage", "populate_write" ...) or
+            One of `shmring.options.ADVICE` ("sequential", "willneed", "dontneed", "hugepage", "populate_write" ...) or
             its MADV_* number.
         offset, size : int
             The range in bytes, rounded outwards to pages; default: everything.
         """
         cdef Py_ssize_t start, count, early
-        cdef int result, number = backing.advice_number(advice)
+        cdef int result, number = advice_number(advice)
         start, count = self.range_of(offset, size)
         early = start % self.page_size
         self.exports += 1
@@ -306,61 +327,17 @@ cdef class Mapping:
         -----
         Mappings of the same file in other processes stay as they are until each of them is resized.
         """
-        cdef Py_ssize_t asked = backing.checked_size(size, self.options.offset)
-        cdef Mapping larger
+        cdef Py_ssize_t asked = checked_size(size, self.options.offset)
         self.check()
         self.check_unused("resize")
         if asked < self.size:
-            raise backing.bad_geometry(f"cannot resize {self.size} bytes to {asked}: only growing is possible; close the "
+            raise bad_geometry(f"cannot resize {self.size} bytes to {asked}: only growing is possible; close the "
                                        "mapping and map again")
-        larger = Mapping.__new__(Mapping)
-        larger.kind, larger.name, larger.options = self.kind, self.name, self.options
-        larger.fd = backing.duplicate(self.fd)
-        larger.measure(asked)
-        if self.options.access == "write":
-            larger.extend(reserve and not self.options.noreserve)
-        if self.mirrored or self.align > base_page or not self.move_to(larger):
-            larger.place()
-            self.check_unused("resize")     # place() let other threads run
-        self.swap(larger)
-        larger.close()
-        self.prepare(self.address)
-
-    cdef bint move_to(self, Mapping larger) except -1:
-        """Move our pages, with private changes and locks, into `larger`; False when they are not in one piece."""
-        cdef char* moved = <char*>mremap(self.address, self.length, larger.length, MREMAP_MAYMOVE)
-        if moved == MAP_FAILED:
-            if errno == EFAULT and self.options.access != "copy":
-                return False
-            if errno == codes.EAGAIN:
-                raise backing.lock_failure(errno, larger.length, self.name)
-            raise backing.map_failure(errno, f"grow the mapping to {larger.length} bytes", self.name)
-        larger.address, self.address = moved, NULL
-        larger.guard, self.guard = self.guard, NULL
-        larger.opened()
-        return True
-
-    cdef int swap(self, Mapping other) except -1:
-        self.address, other.address = other.address, self.address
-        self.length, other.length = other.length, self.length
-        self.guard, other.guard = other.guard, self.guard
-        self.fd, other.fd = other.fd, self.fd
-        self.size, self.extent, self.known_end = other.size, other.extent, other.known_end
+        self.grow(asked, reserve)
 
     def close(self):
         """Unmap. Idempotent; BufferError while a view is alive; every use afterwards raises ValueError."""
-        if self.closed:
-            return
-        self.check_unused("close")
-        self.closed = True
-        if self.guard != NULL:
-            guard_close(self.guard)
-            self.guard = NULL
-        if self.address != NULL:
-            munmap(self.address, self.length * self.copies())
-            self.address = NULL
-        close_fd(self.fd)
-        self.fd = -1
+        self.release()
 
     def __enter__(self):
         self.check()
@@ -368,145 +345,6 @@ cdef class Mapping:
 
     def __exit__(self, *details):
         self.close()
-
-    cdef int check_unused(self, str action) except -1:
-        if self.exports != 0:
-            raise BufferError(f"cannot {action} the mapping: {self.exports} views of it are alive; release() them first")
-
-    # ---- how it comes to be mapped -----------------------------------------------------------------------------------
-
-    cdef int copies(self) noexcept:
-        return 2 if self.mirrored else 1
-
-    cdef int measure(self, Py_ssize_t size) except -1:
-        """Everything that follows from the descriptor, the size and the options; maps nothing."""
-        how = self.options
-        cdef Py_ssize_t huge_bytes = pages_huge_bytes(self.fd)
-        self.page_size = huge_bytes or base_page
-        self.align = self.page_size
-        self.size = size
-        self.length = round_up(size, self.page_size)
-        self.mirrored = how.mirrored
-        self.readonly = how.access == "read"
-        self.extent = size * self.copies()
-        self.prot = PROT_READ if self.readonly else PROT_READ | PROT_WRITE
-        self.map_flags = MAP_PRIVATE if how.access == "copy" else MAP_SHARED
-        for wanted, flag in ((how.populate, MAP_POPULATE), (how.lock, MAP_LOCKED), (how.noreserve, MAP_NORESERVE)):
-            if wanted:
-                self.map_flags |= flag
-        if how.huge and not huge_bytes:
-            self.align = backing.advised_huge_page(self.fd, self.kind, how.huge, self.name)
-        if how.offset % self.page_size:
-            raise backing.bad_geometry(f"offset {how.offset} is not a multiple of the page size {self.page_size}")
-        if self.mirrored and size % self.align:
-            raise backing.bad_geometry(f"size {size} is not a multiple of the page size {self.align}, which a mirrored "
-                                       f"mapping needs: ask for {round_up(size, self.align)}")
-
-    cdef int extend(self, bint reserve) except -1:
-        """Make the file long enough. hugetlbfs knows whole pages only."""
-        cdef bint is_huge = self.page_size > base_page
-        backing.extend(self.fd, self.options.offset + (<Py_ssize_t>self.length if is_huge else self.size), reserve=reserve,
-                       in_memory=self.kind in ("shm", "memfd", "anonymous") and not is_huge,
-                       action=f"reserve {self.size} bytes", name=self.name)
-
-    cdef int place(self) except -1:
-        """Map, and do what populate, lock and huge ask for; leaves nothing mapped on failure."""
-        cdef char* address
-        cdef int copies = self.copies(), code = 0
-        cdef Py_ssize_t offset = self.options.offset
-        with nogil:     # MAP_POPULATE may take seconds
-            address = pages_map(self.length, copies, self.align, base_page, self.prot, self.map_flags, self.fd, offset)
-            if address == NULL:
-                code = errno
-        if code == codes.EAGAIN or (code == codes.EPERM and self.map_flags & MAP_LOCKED):
-            raise backing.lock_failure(code, self.length * copies, self.name)
-        if code:
-            raise backing.map_failure(code, f"map {self.size} bytes", self.name, hugetlb=self.page_size > base_page)
-        try:
-            self.prepare(address)
-            if backing.may_be_cut(self.fd):
-                self.guard = guard_open()
-        except BaseException:
-            munmap(address, self.length * copies)
-            raise
-        self.address = address
-        self.opened()
-
-    cdef int opened(self) except -1:
-        self.closed = False
-        self.known_end = min(self.file_end(), <Py_ssize_t>self.options.offset + self.size)
-        if self.guard != NULL:
-            guard_set(self.guard, <uintptr_t>self.address, self.length, self.copies(), self.page_size, self.prot)
-
-    cdef int prepare(self, char* address) except -1:
-        """What mmap's own flags promise only half: THP advice, pages that are writable without a fault, locked pages."""
-        cdef size_t total = self.length * self.copies()
-        cdef int code = 0, how = MADV_POPULATE_READ if self.readonly else MADV_POPULATE_WRITE
-        if self.align > self.page_size and madvise(address, total, MADV_HUGEPAGE) != 0:
-            raise mapping_error(errno, "use huge pages", self.name, HugePagesUnavailable, backing.huge_pages_text())
-        if self.map_flags & MAP_POPULATE:
-            with nogil:
-                if madvise(address, total, how) != 0:
-                    code = errno
-            if code == EFAULT:
-                raise self.missing(self.file_end(), self.size)
-            if code and code != codes.EINVAL:       # EINVAL: Linux before 5.14, where MAP_POPULATE has done what it can
-                raise backing.map_failure(code, f"populate {self.size} bytes", self.name)
-        if self.map_flags & MAP_LOCKED and self.file_end() >= self.options.offset + self.size:
-            with nogil:
-                if mlock(address, total) != 0:
-                    code = errno
-            if code:
-                raise backing.lock_failure(code, total, self.name)
-
-    # ---- when pages are missing --------------------------------------------------------------------------------------
-
-    cdef int check(self) except -1:
-        """Raise when the mapping is closed, or when a page was missing since the last look."""
-        if self.closed:
-            raise ValueError("the mapping is closed")
-        if self.is_cut or (self.guard != NULL and self.guard.hits != 0):
-            self.explain()
-        return 0
-
-    cdef int explain(self) except -1:
-        """Find out why the handler had to put zeros under us, undo that where it makes sense, and raise."""
-        cdef Py_ssize_t end = self.file_end(), needed = self.options.offset + self.size
-        cdef uintptr_t low
-        if self.is_cut or end < self.known_end:
-            self.is_cut = True
-            raise self.cut(end, needed)
-        error = self.missing(end, needed)
-        low = self.guard.low
-        if not pages_cover(self.address, self.length, self.copies(), self.prot, self.map_flags & ~MAP_POPULATE, self.fd,
-                           self.options.offset, low):
-            raise backing.map_failure(errno, f"map {self.size} bytes again", self.name)
-        guard_set(self.guard, <uintptr_t>self.address, self.length, self.copies(), self.page_size, self.prot)
-        self.known_end = min(end, needed)
-        raise error
-
-    cdef object cut(self, Py_ssize_t end, Py_ssize_t needed):
-        text = (f"the file has {end} bytes and the mapping needs {needed}" if end < needed else "it has grown again since")
-        return RingTruncated(codes.EIO, f"another process cut the file under the mapping: {text}. What was beyond the cut "
-                                        "is gone: close the mapping, and create or open it again", self.name)
-
-    cdef object missing(self, Py_ssize_t end, Py_ssize_t needed):
-        """The error for a page that was missing although nobody made the file shorter than it was."""
-        if end < needed or self.known_end < needed:
-            return PastEndOfFile(codes.ENXIO, f"this part of the mapping is past the end of its file, which has {end} "
-                                              f"bytes now and needs {needed}: it works once the file has grown", self.name)
-        free = backing.free_bytes(self.fd)
-        if free is not None and free < self.page_size or self.page_size > base_page:
-            return NoSpace(codes.ENOSPC, f"no page for this part of the mapping: needed {self.page_size} bytes, free "
-                                         f"{free or 0}; what was written there is lost. Use reserve=True at creation",
-                           self.name)
-        self.is_cut = True
-        return self.cut(end, needed)
-
-    cdef Py_ssize_t file_end(self) except -1:
-        if self.closed and self.fd < 0:
-            raise ValueError("the mapping is closed")
-        return os.fstat(self.fd).st_size
 
     # ---- what is mapped ----------------------------------------------------------------------------------------------
 
@@ -588,7 +426,7 @@ cdef Mapping build(str kind, name, int fd, size, how, bint extend, bint reserve,
     cdef Mapping made = Mapping.__new__(Mapping)
     made.fd, made.kind, made.name, made.options = fd, kind, name, how
     try:
-        made.measure(backing.checked_size(size, how.offset, fd if size is None else -1))
+        made.measure(checked_size(size, how.offset, fd if size is None else -1))
         if extend:
             made.extend(reserve and not how.noreserve)
         made.place()
@@ -601,7 +439,7 @@ cdef Mapping build(str kind, name, int fd, size, how, bint extend, bint reserve,
 
 cdef Mapping build_memfd(str kind, name, size, bint reserve, how):
     cdef Mapping made
-    fd = backing.open_memfd(name, backing.hugetlb_page(how.huge, backing.checked_size(size, how.offset)))
+    fd = backing.open_memfd(name, hugepages.hugetlb_page(how.huge, checked_size(size, how.offset)))
     made = build(kind, name, fd, size, how, True, reserve, None)
     backing.seal_against_shrinking(fd)
     return made
