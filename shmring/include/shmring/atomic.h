@@ -1,0 +1,61 @@
+/* Shared words and the only ways to touch them.
+ *
+ * A word that several processes use is wrapped into a struct of one member, so that plain C (or Cython) cannot read or write
+ * it by accident: `head->tail + 1` does not compile. Every access names its ordering. The builtins are those of GCC and Clang
+ * (C11 semantics); all words are naturally aligned, so each access is one instruction and works across processes.
+ *
+ *   load_relaxed / store_relaxed   the value alone; says nothing about other words
+ *   load_acquire                   later accesses of this thread happen after the load
+ *   store_release                  earlier accesses of this thread are visible to who acquires the stored value
+ *   cas, add, or, and              read-modify-write, sequentially consistent
+ *   fence_full                     earlier stores become visible before later loads are made
+ *   fence_compiler                 the compiler keeps the order; the processor may not
+ */
+#ifndef SHMRING_ATOMIC_H
+#define SHMRING_ATOMIC_H
+
+#include <stdint.h>
+
+typedef struct { uint32_t value; } shmring_u32;
+typedef struct { uint64_t value; } shmring_u64;
+
+_Static_assert(__atomic_always_lock_free(sizeof(uint64_t), 0), "64-bit words must be lock-free to be shared");
+
+#define SHMRING_DEFINE_WORD(BITS)                                                                                             \
+    static inline uint##BITS##_t shmring_load_relaxed_u##BITS(const shmring_u##BITS *word)                                    \
+    { return __atomic_load_n(&word->value, __ATOMIC_RELAXED); }                                                               \
+    static inline uint##BITS##_t shmring_load_acquire_u##BITS(const shmring_u##BITS *word)                                    \
+    { return __atomic_load_n(&word->value, __ATOMIC_ACQUIRE); }                                                               \
+    static inline void shmring_store_relaxed_u##BITS(shmring_u##BITS *word, uint##BITS##_t value)                             \
+    { __atomic_store_n(&word->value, value, __ATOMIC_RELAXED); }                                                              \
+    static inline void shmring_store_release_u##BITS(shmring_u##BITS *word, uint##BITS##_t value)                             \
+    { __atomic_store_n(&word->value, value, __ATOMIC_RELEASE); }                                                              \
+    static inline int shmring_cas_u##BITS(shmring_u##BITS *word, uint##BITS##_t expected, uint##BITS##_t desired)             \
+    { return __atomic_compare_exchange_n(&word->value, &expected, desired, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST); }          \
+    static inline uint##BITS##_t shmring_add_u##BITS(shmring_u##BITS *word, uint##BITS##_t value)                             \
+    { return __atomic_fetch_add(&word->value, value, __ATOMIC_SEQ_CST); }                                                     \
+    static inline uint##BITS##_t shmring_or_u##BITS(shmring_u##BITS *word, uint##BITS##_t bits)                               \
+    { return __atomic_fetch_or(&word->value, bits, __ATOMIC_SEQ_CST); }                                                       \
+    static inline uint##BITS##_t shmring_and_u##BITS(shmring_u##BITS *word, uint##BITS##_t bits)                              \
+    { return __atomic_fetch_and(&word->value, bits, __ATOMIC_SEQ_CST); }
+
+SHMRING_DEFINE_WORD(32)
+SHMRING_DEFINE_WORD(64)
+#undef SHMRING_DEFINE_WORD
+
+static inline void shmring_fence_full(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+static inline void shmring_fence_compiler(void) { __atomic_signal_fence(__ATOMIC_SEQ_CST); }
+
+/* Tell the processor that this is a spin loop. */
+static inline void shmring_pause(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__) || defined(__arm__)
+    __asm__ __volatile__("isb" ::: "memory"); /* `yield` returns at once on most cores; `isb` waits about as long as x86 pause */
+#else
+    __asm__ __volatile__("" ::: "memory");
+#endif
+}
+
+#endif
