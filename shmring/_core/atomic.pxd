@@ -1,0 +1,25 @@
+# Shared words. Declared without members, so that only these functions can read or write them.
+from libc.stdint cimport uint32_t, uint64_t
+
+cdef extern from "shmring/atomic.h" nogil:
+    ctypedef struct u32 "shmring_u32":
+        pass
+    ctypedef struct u64 "shmring_u64":
+        pass
+
+    uint32_t load_relaxed_u32 "shmring_load_relaxed_u32" (const u32* word) noexcept
+    uint32_t load_acquire_u32 "shmring_load_acquire_u32" (const u32* word) noexcept
+    void store_relaxed_u32 "shmring_store_relaxed_u32" (u32* word, uint32_t value) noexcept
+    void store_release_u32 "shmring_store_release_u32" (u32* word, uint32_t value) noexcept
+    uint32_t add_u32 "shmring_add_u32" (u32* word, uint32_t value) noexcept
+
+    uint64_t load_relaxed_u64 "shmring_load_relaxed_u64" (const u64* word) noexcept
+    uint64_t load_acquire_u64 "shmring_load_acquire_u64" (const u64* word) noexcept
+    void store_relaxed_u64 "shmring_store_relaxed_u64" (u64* word, uint64_t value) noexcept
+    void store_release_u64 "shmring_store_release_u64" (u64* word, uint64_t value) noexcept
+    uint64_t or_u64 "shmring_or_u64" (u64* word, uint64_t bits) noexcept
+    uint64_t and_u64 "shmring_and_u64" (u64* word, uint64_t bits) noexcept
+
+    void fence_full "shmring_fence_full" () noexcept
+    void fence_compiler "shmring_fence_compiler" () noexcept
+    void pause "shmring_pause" () noexcept

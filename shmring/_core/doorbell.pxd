@@ -1,0 +1,135 @@
+# Waiting without missing a message, and notifying without paying for it.
+#
+#   waiter                                      notifier
+#   W1  set my armed bit, make everybody        N1  publish (tail, head or shutdown)
+#       registered pass a full fence            N2  nobody armed? done: no fence, no line of the waiters touched
+#   W2  set my parked bit, full fence           N3  full fence
+#   W3  read the sequence                       N4  nobody parked? done
+#   W4  look again: ready? leave                N5  bump the sequence, futex wake
+#   W5  futex wait while the sequence is W3's
+#   W6  clear my parked bit
+#
+# Claim: a waiter that sleeps in W5 while something is published for it is woken by N5, unless the notifier dies before it.
+#   1. Between W2 and N4 stands the store-buffering pattern with a full fence on both sides: either N4 sees the parked bit, or
+#      W4 sees what N1 published. If N4 sees the bit, then N5's bump comes before the wait (which refuses) or its wake after.
+#   2. N2 without a fence may read `armed` before N1 is visible. W1's membarrier(2) makes every running thread of every
+#      registered process pass a full fence between the store of the armed bit and the end of W1. If that fence falls before
+#      N1 in the notifier's order, N2 comes after it and sees the armed bit. If it falls after N2, N1 came before it and W4
+#      sees what N1 published. A thread that is not running passes one in the context switch.
+#   A notifier whose process cannot register (must_fence) goes straight to N3. A waiter whose membarrier is refused keeps
+#   its slices short (Participant.wait_for); time slices also bound the harm of a notifier killed between N1 and N5.
+#
+# The armed bit stays set over many parks, so a busy sleeper pays for W1 once; it is cleared when waits end while spinning.
+# Bits, not a counter, so that repair can clear exactly the dead one's. Nobody but its owner or repair clears a bit: one flag
+# that notifiers clear would lose wake-ups.
+#
+# Progress: N1-N5 wait-free but for the wake call. Bits of dead waiters cost a vain wake each until repair.
+# Source: Dekker's pattern; membarrier(2); futex(2). The model is doorbell.pml.
+from libc.stdint cimport uint32_t, uint64_t
+
+from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_relaxed_u32, load_relaxed_u64, or_u64,
+                                   store_relaxed_u64, u64)
+from shmring._core.futex cimport futex_wake, membarrier
+from shmring._core.layout cimport Bell, Group, RingMap
+
+cdef extern from *:
+    """
+    #define shmring_lowest_bit(word) ((uint32_t)__builtin_ctzll(word))
+    """
+    uint32_t lowest_bit "shmring_lowest_bit" (uint64_t word) noexcept nogil
+
+cdef enum:
+    WAKE_ALL = 0x7fffffff
+
+
+# N2. Relaxed: see claim 2 above for what makes an old value harmless.
+cdef inline bint bell_is_armed(Bell* bell, uint32_t n_words) noexcept nogil:
+    cdef uint32_t word
+    if load_relaxed_u64(&bell.armed[0]):
+        return True
+    for word in range(1, n_words):
+        if load_relaxed_u64(&bell.armed[word]):
+            return True
+    return False
+
+
+# W1. 0, or the negative errno with which the kernel refused the membarrier.
+cdef inline int bell_arm(Bell* bell, uint32_t participant) noexcept nogil:
+    or_u64(&bell.armed[participant >> 6], <uint64_t> 1 << (participant & 63))
+    return membarrier()
+
+
+cdef inline void bell_disarm(Bell* bell, uint32_t participant) noexcept nogil:
+    and_u64(&bell.armed[participant >> 6], ~(<uint64_t> 1 << (participant & 63)))
+
+
+# W2.
+cdef inline void bell_park(Bell* bell, uint32_t participant) noexcept nogil:
+    or_u64(&bell.parked[participant >> 6], <uint64_t> 1 << (participant & 63))
+    # sync: doorbell (fence, waiter). The parked bit becomes visible before the look that follows; pairs with (fence, notifier)
+    # in doorbell_ring_data and doorbell_ring_room. Without it both sides could miss each other and the waiter would sleep on
+    # a message.
+    fence_full()
+
+
+# W6.
+cdef inline void bell_unpark(Bell* bell, uint32_t participant) noexcept nogil:
+    and_u64(&bell.parked[participant >> 6], ~(<uint64_t> 1 << (participant & 63)))
+
+
+# N3-N5 for data: `old_tail` is where tail stood before this publish. A parked member is woken by whoever published the record
+# at its cursor, and by nobody after: a burst costs one wake. (If the cursor lies before old_tail, an earlier notifier saw the
+# bit, or the waiter's look saw its record.) Returns the number of wake calls.
+cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail) noexcept nogil:
+    cdef uint64_t bits, groups = 0
+    cdef uint32_t word, group
+    cdef int wakes = 0
+    # sync: doorbell (fence, notifier). What was published becomes visible before the parked bits are read; pairs with (fence,
+    # waiter) in bell_park.
+    fence_full()
+    for word in range(ring.n_bell_words):
+        bits = load_relaxed_u64(&ring.data_bell.parked[word])
+        while bits:
+            group = load_relaxed_u32(&ring.participants[word * 64 + lowest_bit(bits)].group)
+            bits &= bits - 1
+            # Relaxed: the waiter stored its cursor before its bit, and the fences order the rest.
+            if group < ring.n_groups and load_relaxed_u64(&ring.groups[group].cursor) == old_tail:
+                groups |= <uint64_t> 1 << group
+    while groups:
+        group = lowest_bit(groups)
+        groups &= groups - 1
+        add_u32(&ring.groups[group].sequence, 1)
+        futex_wake(&ring.groups[group].sequence, 1)
+        wakes += 1
+    return wakes
+
+
+# N3-N5 for room: a head went from old_head to new_head. Rings when that passed the position some parked producer waits for;
+# when several heads must pass it, the last to do so rings. Returns the number of wake calls.
+cdef inline int doorbell_ring_room(RingMap* ring, uint64_t old_head, uint64_t new_head) noexcept nogil:
+    cdef uint64_t bits, target
+    cdef uint32_t word
+    # sync: doorbell (fence, notifier). The head becomes visible before the parked bits are read.
+    fence_full()
+    for word in range(ring.n_bell_words):
+        bits = load_relaxed_u64(&ring.room_bell.parked[word])
+        while bits:
+            # Relaxed: the producer stored its target before its bit.
+            target = load_relaxed_u64(&ring.participants[word * 64 + lowest_bit(bits)].room_target)
+            bits &= bits - 1
+            if target - old_head - 1 < new_head - old_head:      # old_head < target <= new_head, as positions
+                add_u32(&ring.room_bell.sequence, 1)
+                futex_wake(&ring.room_bell.sequence, WAKE_ALL)
+                return 1
+    return 0
+
+
+# Wake everybody: shutdown, removal of a group, close.
+cdef inline void doorbell_ring_all(RingMap* ring) noexcept nogil:
+    cdef uint32_t group
+    fence_full()
+    for group in range(ring.n_groups):
+        add_u32(&ring.groups[group].sequence, 1)
+        futex_wake(&ring.groups[group].sequence, WAKE_ALL)
+    add_u32(&ring.room_bell.sequence, 1)
+    futex_wake(&ring.room_bell.sequence, WAKE_ALL)

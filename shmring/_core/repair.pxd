@@ -1,0 +1,153 @@
+# The tables of participants and groups: joining, leaving, and what survivors do for the dead.
+#
+# Every function here is called with the registry lock held (a file lock on one byte of the segment, which the kernel drops
+# when its holder dies), so there is one writer at a time. It may die between any two stores; therefore each function may be
+# run again from its start by the next holder, and readers outside the lock (producers scanning the gate, notifiers) see each
+# entry through one state word that is written last when it appears and first when it goes.
+#
+# Who is dead is decided by ring.pyx from evidence; nothing here judges.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from shmring._core.atomic cimport (and_u64, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u32,
+                                   load_relaxed_u64, store_relaxed_u32, store_relaxed_u64, store_release_u32,
+                                   store_release_u64)
+from shmring._core.layout cimport (COMMITTED, GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES, HEADER_BYTES,
+                                   LAYOUT_VERSION, MAGIC, READY, ROLE_CONSUMER, ROLE_PRODUCER, SIGNATURE, SLOT_ACTIVE,
+                                   SLOT_FREE, Fault, Group, Identity, OK, RingMap, Slot, layout_data_offset,
+                                   layout_fault, layout_participants_offset, layout_point)
+
+
+# Write the control pages of a new ring into zeroed memory at `control`, from the fields that the caller has set in
+# `identity` (capacity, cookie, align, flags, maxima, uuid, boot_id, created_ns, creator_pid, page_bytes). The first record
+# goes to `origin`. Group 0 is "default".
+cdef inline void layout_create(char* control, Identity* identity, uint64_t origin) noexcept nogil:
+    cdef Identity* target = <Identity*> control
+    cdef RingMap ring
+    identity.magic = MAGIC
+    identity.layout_version = LAYOUT_VERSION
+    identity.signature = SIGNATURE
+    identity.participants_offset = layout_participants_offset(identity.max_groups)
+    identity.data_offset = layout_data_offset(identity.max_groups, identity.max_participants, identity.page_bytes)
+    identity.segment_bytes = identity.data_offset + identity.capacity
+    memcpy(target, identity, sizeof(Identity))
+    ring.n_groups = identity.max_groups
+    layout_point(&ring, control)
+    store_relaxed_u64(&ring.producers.tail, origin)
+    store_relaxed_u64(&ring.producers.reserve, origin)
+    memcpy(ring.groups[0].name, b"default", 7)
+    group_settle(&ring.groups[0], origin)
+    # sync: ring-ready (release). Everything above is visible to who sees the ready word; pairs with (acquire) in layout_attach.
+    store_release_u64(&target.ready, READY)
+
+
+# ---- participants ------------------------------------------------------------------------------------------------
+
+
+# Fill a free slot. The caller holds the slot's lock byte, which proves its life from now on.
+cdef inline void participant_enter(Slot* slot, const Slot* fields, uint32_t group) noexcept nogil:
+    cdef uint64_t generation = slot.generation
+    memset(slot, 0, sizeof(Slot))
+    slot.role = fields.role
+    slot.pid = fields.pid
+    slot.start_time = fields.start_time
+    slot.pid_namespace = fields.pid_namespace
+    memcpy(slot.boot_id, fields.boot_id, 16)
+    slot.generation = generation + 1
+    store_relaxed_u32(&slot.group, group)
+    # sync: participant-ready (release). The fields are visible to who sees ACTIVE; pairs with (acquire) in participant_is_active.
+    store_release_u32(&slot.state, SLOT_ACTIVE)
+
+
+cdef inline bint participant_is_active(const Slot* slot) noexcept nogil:
+    # sync: participant-ready (acquire). Pairs with (release) in participant_enter.
+    return load_acquire_u32(&slot.state) == SLOT_ACTIVE
+
+
+# Undo everything that participant `number` may have left: bits, roles, then the slot itself. For the one that leaves and for
+# the dead alike. A dead member's head has not moved past what it did not release, so its group needs nothing more; a dead
+# single producer's unpublished bytes were never visible. Returns the role it had.
+cdef inline uint32_t participant_leave(RingMap* ring, uint32_t number, bint died) noexcept nogil:
+    cdef Slot* slot = &ring.participants[number]
+    cdef uint64_t others = ~(<uint64_t> 1 << (number & 63))
+    cdef uint32_t role = slot.role
+    cdef uint32_t group
+    and_u64(&ring.data_bell.armed[number >> 6], others)
+    and_u64(&ring.data_bell.parked[number >> 6], others)
+    and_u64(&ring.room_bell.armed[number >> 6], others)
+    and_u64(&ring.room_bell.parked[number >> 6], others)
+    if load_relaxed_u32(&ring.producers.sole) == number + 1:
+        store_relaxed_u32(&ring.producers.sole, 0)
+    for group in range(ring.n_groups):
+        if load_relaxed_u32(&ring.groups[group].member) == number + 1:
+            if died:
+                store_relaxed_u64(&ring.groups[group].repaired, load_relaxed_u64(&ring.groups[group].repaired) + 1)
+            store_relaxed_u32(&ring.groups[group].member, 0)
+    store_release_u32(&slot.state, SLOT_FREE)
+    return role
+
+
+# ---- groups ------------------------------------------------------------------------------------------------------
+
+
+# The lowest head of the settled groups other than `except_for`; tail if there are none.
+cdef inline uint64_t group_lowest_head(RingMap* ring, uint32_t except_for) noexcept nogil:
+    cdef uint64_t lowest = 0, head
+    cdef bint found = False
+    cdef uint32_t number
+    for number in range(ring.n_groups):
+        if number != except_for and load_acquire_u32(&ring.groups[number].state) == GROUP_ACTIVE:
+            head = load_acquire_u64(&ring.groups[number].head)
+            if not found or <int64_t> (head - lowest) < 0:
+                lowest = head
+                found = True
+    return lowest if found else load_acquire_u64(&ring.producers.tail)
+
+
+# Make a free entry a group that starts at the oldest record any group still needs (or at tail if latest).
+#
+# A producer may be working with a gate that it read before this group was visible. Such a gate G was the lowest head at its
+# time, and heads only move on, so G <= M, where M is the lowest head read after the fence below; that producer stays below
+# G + capacity <= M + capacity, and every later scan sees this group. So starting at M, or later, loses nothing. If there is
+# no other group the producers' gate is their own position at their last scan, which is at most the tail read below.
+cdef inline void group_begin(RingMap* ring, uint32_t number, const char* name, bint latest) noexcept nogil:
+    cdef Group* group = &ring.groups[number]
+    memset(group.name, 0, GROUP_NAME_BYTES)
+    memcpy(group.name, name, GROUP_NAME_BYTES)
+    group.generation += 1
+    store_relaxed_u32(&group.member, 0)
+    store_relaxed_u64(&group.head, group_lowest_head(ring, number))
+    # sync: group-ready (release). Name and head are visible to who sees that the entry gates; pairs with (acquire) in
+    # produce_scan_gate.
+    store_release_u32(&group.state, GROUP_JOINING)
+    # sync: group-join (fence). The entry gates before the other heads are read: the argument above. It has no partner, as the
+    # reads of a producer that missed it came before.
+    fence_full()
+    group_settle(group, load_acquire_u64(&ring.producers.tail) if latest else group_lowest_head(ring, number))
+
+
+cdef inline void group_settle(Group* group, uint64_t position) noexcept nogil:
+    store_relaxed_u64(&group.repaired, 0)
+    store_relaxed_u64(&group.redelivered, 0)
+    store_relaxed_u64(&group.cursor, position)
+    store_release_u64(&group.head, position)
+    # sync: group-ready (release). Pairs with (acquire) in produce_scan_gate: the settled head comes with ACTIVE.
+    store_release_u32(&group.state, GROUP_ACTIVE)
+
+
+# The entry stops gating.
+cdef inline void group_end(Group* group) noexcept nogil:
+    store_release_u32(&group.state, GROUP_FREE)
+
+
+# Check what a group says of itself before anybody relies on it: head <= cursor <= tail, all within one capacity.
+cdef inline int group_check(RingMap* ring, uint32_t number, Fault* fault) noexcept nogil:
+    cdef Group* group = &ring.groups[number]
+    cdef uint64_t head = load_acquire_u64(&group.head)
+    cdef uint64_t cursor = load_relaxed_u64(&group.cursor)
+    cdef uint64_t tail = load_acquire_u64(&ring.producers.tail)
+    if tail - head > ring.capacity or (head + HEADER_BYTES) & (ring.align - 1):
+        return layout_fault(fault, <uint64_t> (<char*> &group.head - ring.control), head, tail)
+    if cursor - head > tail - head:
+        return layout_fault(fault, <uint64_t> (<char*> &group.cursor - ring.control), cursor, head)
+    return OK
