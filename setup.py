@@ -1,4 +1,4 @@
-"""Builds the extension modules. Everything else about the package is in pyproject.toml.
+"""Builds the five extension modules. Everything else about the package is in pyproject.toml.
 
 SHMRING_DEBUG=1 compiles the kernel's own assertions in; they are off in wheels.
 """
@@ -8,7 +8,7 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-PORTS = ["sigbus", "region", "mapping", "ring", "producer", "consumer", "stats"]
+PORTS = ["sigbus", "region", "mapping", "ring", "participant", "producer", "consumer", "stats"]
 DEBUG = os.environ.get("SHMRING_DEBUG") == "1"
 
 extensions = [
@@ -27,6 +27,6 @@ extensions = [
 setup(
     ext_modules=cythonize(
         extensions,
-        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True},
+        compiler_directives={"language_level": 3, "boundscheck": False, "wraparound": False, "cdivision": True, "binding": False, "embedsignature": True},
     )
 )

@@ -1,0 +1,291 @@
+"""Making, finding and removing rings by name.
+
+A ring appears under its name whole or not at all: it is made in an unnamed file (O_TMPFILE), formatted, and then linked to
+its name in one step that fails if the name is taken. A creator that is killed on the way leaves nothing, as the kernel frees
+an unnamed file with its last descriptor. The link step also decides races: of 50 creators one wins, 49 open what it made.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+
+from shmring.errors import MappingNotFound, RingExists, RingNotFound
+from shmring.naming import Place, parse_size, place_of
+from shmring.ring import LIMITS, Ring, format_segment, segment_size
+
+
+class _Shape:
+    """The checked parameters of a new ring."""
+
+    def __init__(self, capacity, producers, max_participants, max_groups, align, origin=0):
+        asked = parse_size(capacity)
+        if asked > LIMITS["max_capacity"]:
+            raise ValueError(f"capacity {asked} is more than the largest ring's {LIMITS['max_capacity']} bytes")
+        page = os.sysconf("SC_PAGE_SIZE")
+        self.capacity = 1 << (max(asked, page, LIMITS["min_capacity"]) - 1).bit_length()
+        if producers not in ("single", "multi"):
+            raise ValueError(f"producers is 'single' or 'multi', not {producers!r}")
+        if producers == "multi":
+            raise NotImplementedError(
+                "rings for many producers are not in this version of shmring: use producers='single', one ring per producer"
+            )
+        if align not in (16, 64):
+            raise ValueError(f"align is 16 or 64, not {align!r}")
+        for label, number in ("max_participants", max_participants), ("max_groups", max_groups):
+            if not 1 <= number <= LIMITS[label]:
+                raise ValueError(f"{label} is from 1 to {LIMITS[label]}, not {number!r}")
+        self.producers, self.align = producers, align
+        self.max_participants, self.max_groups = max_participants, max_groups
+        self.origin = origin + align - 16  # so that payloads, 16 bytes further on, are aligned
+
+    def bytes(self) -> int:
+        return segment_size(self.capacity, self.max_participants, self.max_groups)
+
+    def format(self, fd: int) -> None:
+        single = self.producers == "single"
+        format_segment(fd, self.capacity, self.align, single, self.max_participants, self.max_groups, self.origin)
+
+    def difference(self, ring: Ring) -> str | None:
+        """What keeps `ring` from being the one that was asked for."""
+        for label in ("capacity", "producers", "align", "max_participants", "max_groups"):
+            if getattr(ring, label) != getattr(self, label):
+                return f"{label} {getattr(ring, label)!r}, asked was {getattr(self, label)!r}"
+        return None
+
+
+def create(
+    name: str | os.PathLike,
+    capacity: int | str = "16 MiB",
+    *,
+    producers: str = "single",
+    mode: int = 0o600,
+    exist_ok: bool = False,
+    max_participants: int = 64,
+    max_groups: int = 16,
+    align: int = 16,
+    reserve: bool = True,
+) -> Ring:
+    """Make a ring under a name.
+
+    Parameters
+    ----------
+    name : str or PathLike
+        Without a slash: a POSIX shared memory object. With one, or a PathLike: that file.
+    capacity : int or str
+        Bytes of the data area, or text such as "64 KiB"; rounded up to a power of two of at least a page.
+    producers : "single"
+        One live producer at a time. ("multi" is not in this version.)
+    mode : int
+        Permission bits; the umask applies.
+    exist_ok : bool
+        Open the ring if the name has one of the same shape already.
+    max_participants : int
+        Attached producers and consumers at a time, 1 to 1024.
+    max_groups : int
+        Consumer groups at a time, 1 to 64.
+    align : 16 or 64
+        Alignment of payloads in memory, in bytes.
+    reserve : bool
+        Allocate all pages now, so that a full file system is an error here and not a crash later.
+
+    Raises
+    ------
+    RingExists
+        The name is taken; with exist_ok, by something of another shape.
+    NoSpace
+        The file system cannot hold the ring; the text gives needed and free bytes.
+    ValueError, TypeError
+        A bad argument.
+
+    Concurrency: any number of processes may create the same name at once; one makes it. Killed at any point: the ring is
+    there whole or not at all.
+    """
+    place = place_of(name)
+    shape = _Shape(capacity, producers, max_participants, max_groups, align)
+    while True:
+        if exist_ok:
+            try:
+                return _open_same(place, shape)
+            except RingNotFound:
+                pass
+        try:
+            return _make(place, shape, mode, reserve)
+        except RingExists:
+            if not exist_ok:
+                raise
+            # Somebody else won, and may have unlinked it since: look again.
+        except OSError as error:
+            # Other creators of the same ring may hold the space for a moment: theirs counts if it is there.
+            if not exist_ok or error.errno != errno.ENOSPC or not os.path.lexists(place.path):
+                raise
+
+
+def _open_same(place: Place, shape: _Shape) -> Ring:
+    ring = _open(place)
+    difference = shape.difference(ring)
+    if difference is not None:
+        ring.close()
+        raise RingExists(errno.EEXIST, f"ring {place.name!r} exists with {difference}")
+    return ring
+
+
+def _make(place: Place, shape: _Shape, mode: int, reserve: bool) -> Ring:
+    from shmring import backing
+
+    if os.path.lexists(place.path):  # spares the work; the link below decides
+        raise RingExists(errno.EEXIST, f"{place.name!r} exists already; open it, or remove it with shmring.unlink")
+    folder = os.path.dirname(place.path) or "."
+    fd, temporary = _unnamed_file(folder, mode)
+    try:
+        backing.extend(
+            fd,
+            shape.bytes(),
+            reserve=reserve,
+            in_memory=place.is_shm,
+            action=f"create ring {place.name!r} of {shape.capacity} bytes",
+            name=place.name,
+        )
+        shape.format(fd)
+        _link(fd, temporary, place)
+        return Ring._attach(os.dup(fd), name_of(place))
+    finally:
+        os.close(fd)
+        if temporary is not None:
+            os.unlink(temporary)
+
+
+def name_of(place: Place) -> str:
+    return place.name if place.is_shm else os.path.abspath(place.path)
+
+
+def _unnamed_file(folder: str, mode: int) -> tuple[int, str | None]:
+    """A new file without a name in `folder`; where the file system has no such files, with a random one to be removed."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode), None
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise RingNotFound(errno.ENOENT, f"the folder {folder!r} does not exist") from None
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+            raise
+    temporary = os.path.join(folder, f".shmring-{os.urandom(8).hex()}")
+    return os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode), temporary
+
+
+def _link(fd: int, temporary: str | None, place: Place) -> None:
+    """Give the finished file its name, if nobody has it."""
+    source = temporary or f"/proc/self/fd/{fd}"
+    anywhere = os.open("/", os.O_PATH | os.O_CLOEXEC)  # makes os.link follow the link in /proc
+    try:
+        os.link(source, os.path.abspath(place.path), src_dir_fd=anywhere, follow_symlinks=True)
+    except FileExistsError:
+        raise RingExists(errno.EEXIST, f"{place.name!r} was created by somebody else meanwhile") from None
+    finally:
+        os.close(anywhere)
+
+
+def open_ring(name: str | os.PathLike, *, timeout: float | None = 0, readonly: bool = False) -> Ring:
+    """Open an existing ring; `shmring.open`.
+
+    Parameters
+    ----------
+    name : str or PathLike
+        As for create.
+    timeout : float or None
+        Seconds to wait for the ring to appear. None or 0: it must be there.
+    readonly : bool
+        Map it PROT_READ and touch nothing: for stats().
+
+    Raises
+    ------
+    RingNotFound
+        There is none (after `timeout` seconds).
+    LayoutMismatch
+        The file is no ring, or one of another layout version; the text names both.
+    CorruptRing
+        Its identity page holds impossible values.
+    PermissionError
+        Not allowed.
+    """
+    place = place_of(name)
+    if timeout is not None and not timeout >= 0:
+        raise ValueError(f"timeout must be None or a number of seconds >= 0, not {timeout!r}")
+    until = time.monotonic() + (timeout or 0)
+    pause = 0.0005
+    while True:
+        try:
+            return _open(place, readonly)
+        except RingNotFound:
+            left = until - time.monotonic()
+            if left <= 0:
+                raise
+        time.sleep(min(pause, left))
+        pause = min(pause * 1.5, 0.02)
+
+
+def _open(place: Place, readonly: bool = False) -> Ring:
+    from shmring import backing
+
+    opener: Callable = backing.open_shm if place.is_shm else backing.open_file
+    try:
+        fd, _ = opener(
+            place.name if place.is_shm else place.path,
+            access="read" if readonly else "write",
+            create=False,
+            exclusive=False,
+            mode=0o600,
+        )
+    except MappingNotFound:
+        raise RingNotFound(errno.ENOENT, f"there is no ring {place.name!r}") from None
+    return Ring._attach(fd, name_of(place), readonly)
+
+
+def anonymous(
+    capacity: int | str = "16 MiB",
+    *,
+    producers: str = "single",
+    max_participants: int = 64,
+    max_groups: int = 16,
+    align: int = 16,
+    reserve: bool = True,
+) -> Ring:
+    """Make a ring without a name, in a memfd: forked children have it, and it pickles to spawned ones. Parameters as create."""
+    shape = _Shape(capacity, producers, max_participants, max_groups, align)
+    return _make_anonymous(shape, reserve)
+
+
+def _make_anonymous(shape: _Shape, reserve: bool) -> Ring:
+    from shmring import backing
+
+    fd = backing.open_memfd("shmring")
+    try:
+        action = f"create an anonymous ring of {shape.capacity} bytes"
+        backing.extend(fd, shape.bytes(), reserve=reserve, in_memory=True, action=action, name=None)
+        backing.seal_against_shrinking(fd)
+        shape.format(fd)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Ring._attach(fd, None)
+
+
+def unlink(name: str | os.PathLike) -> None:
+    """Remove a ring's name. Who has it open keeps using it; its memory goes with the last of them.
+
+    Raises
+    ------
+    RingNotFound
+        There is nothing of that name.
+    """
+    from shmring import backing
+
+    place = place_of(name)
+    try:
+        if place.is_shm:
+            backing.unlink_shm(place.name)
+        else:
+            os.unlink(place.path)
+    except FileNotFoundError:
+        raise RingNotFound(errno.ENOENT, f"there is no ring {place.name!r}") from None

@@ -1,0 +1,58 @@
+"""What the kernel says about who lives: the evidence behind every repair.
+
+A process is named by its pid, its start time (so that a reused pid is somebody else), its pid namespace (so that equal pids
+in two containers are not mixed up) and the machine's boot. Time never enters: slow or stopped is alive.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import uuid
+from typing import NamedTuple
+
+
+class Identity(NamedTuple):
+    pid: int
+    start_time: int  # clock ticks since boot: field 22 of /proc/PID/stat
+    pid_namespace: int  # inode of the namespace; 0 if /proc does not tell
+    boot_id: bytes  # 16 bytes; zeros if /proc does not tell
+
+
+def start_time(pid: int) -> int | None:
+    """When process `pid` of our own namespace started; None if it is gone, or dead and only not yet reaped."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if fields[0] in (b"Z", b"X"):
+        return None
+    return int(fields[19])
+
+
+@functools.cache
+def _identity_of(pid: int) -> Identity:
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+        with open("/proc/sys/kernel/random/boot_id") as file:
+            boot_id = uuid.UUID(file.read().strip()).bytes
+        started = start_time(pid) or 0
+    except OSError:
+        namespace, boot_id, started = 0, bytes(16), 0
+    return Identity(pid, started, namespace, boot_id)
+
+
+def own_identity() -> Identity:
+    """Who this process is. A forked child is somebody else."""
+    return _identity_of(os.getpid())
+
+
+def is_gone(who: Identity) -> bool:
+    """Is it certain that `who` lives no more? False when we cannot tell, as for another pid namespace."""
+    me = own_identity()
+    if who.boot_id != me.boot_id:
+        return any(who.boot_id) and any(me.boot_id)
+    if not who.pid_namespace or who.pid_namespace != me.pid_namespace:
+        return False
+    return start_time(who.pid) != who.start_time

@@ -1,0 +1,67 @@
+# What producers and consumers have in common: a slot, the proof of life, waiting.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from shmring._core.atomic cimport u32
+from shmring._core.layout cimport Bell, Slot
+from shmring.mapping cimport Mapping
+from shmring.ring cimport Ring
+
+# Is there something to do? For waiting threads, without the GIL; changes nothing.
+ctypedef bint (*Ready)(const void* state, uint64_t argument) noexcept nogil
+
+
+cdef class Participant:
+    cdef readonly Ring ring
+    cdef Mapping data               # keeps the data area mapped as long as this lives
+    cdef Slot* slot                 # own line pair in the table
+    cdef uint32_t number            # slot number
+    cdef int life_fd                # own open file description; holds the lock that proves life
+    cdef int pid                    # of the process that made this
+    cdef unsigned int epoch         # process_epoch when all was last known to be well; 0: closed, or busy with a claim
+    cdef bint is_closed
+    cdef Py_ssize_t exports         # live buffers of claims and views
+    cdef readonly object policy     # WaitPolicy
+    cdef int held                   # the policy's numbers, as C values
+    cdef int yields
+    cdef bint parks
+    cdef int64_t spin_ns
+    cdef int64_t slice_ns
+    cdef int waiting                # threads inside wait_for
+    cdef int parked                 # threads that share the parked bit
+    cdef bint is_armed
+    cdef int calm                   # waits in a row that ended without a park
+    cdef bint short_slices          # membarrier was refused to us: doorbell.pxd
+    cdef uint64_t waits             # statistics
+    cdef uint64_t parks_done
+    cdef uint64_t wakes
+    cdef object __weakref__
+
+    # to be filled in by Producer and Consumer
+    cdef Ready ready_check(self)
+    cdef const void* ready_state(self)
+    cdef uint64_t ready_argument(self)
+    cdef announce(self, uint64_t argument)
+    cdef Bell* own_bell(self)
+    cdef u32* own_word(self)
+    cdef str role_name(self)
+
+    cdef attach(self, Ring ring, object wait, uint32_t role, object name, bint latest)
+    cdef check(self)
+    cdef take_role(self, int fd, uint32_t role, object name, bint latest)
+    cdef take_slot(self, int fd, uint32_t role, uint32_t group)
+    cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
+    cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
+    cdef calm_down(self)
+    cdef begin_park(self, uint64_t argument)
+    cdef end_park(self)
+    cdef arm(self)
+    cdef detach(self)
+
+
+cdef class Lease:
+    # Bytes of the ring lent to Python through the buffer protocol; counted, so that nothing unmaps them meanwhile.
+    cdef Participant owner
+    cdef char* address
+    cdef Py_ssize_t size
+    cdef bint is_readonly
+    cdef bint has_ended             # the claim or view that it belongs to

@@ -1,0 +1,404 @@
+"""What producers and consumers have in common: a slot in the table, the proof of life, and waiting.
+
+Owns: the participant's own descriptor (whose file lock proves that it lives), its bits in the bells, and the wait.
+
+Threads: every field is changed only with the GIL held, and the fast paths of the ports never let go of it, so each call of a
+handle is atomic for other threads. A wait does let go; it reads shared words only, and what it found is looked at again
+afterwards. These modules do not declare themselves safe without a GIL, so a free-threaded interpreter turns it on for them.
+"""
+
+import errno
+import os
+import time
+
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EAGAIN, EINTR
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from shmring._core.atomic cimport add_u32, load_relaxed_u32, pause, store_relaxed_u32, store_relaxed_u64, u32
+from shmring._core.doorbell cimport WAKE_ALL, bell_arm, bell_disarm, bell_park, bell_unpark
+from shmring._core.futex cimport (FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_wait, futex_waitv, futex_wake, lock_byte,
+                                  membarrier_register, now_ns, yield_slice)
+from shmring._core.layout cimport (GROUP_ACTIVE, LOCK_PARTICIPANT, OK, ROLE_CONSUMER, ROLE_PRODUCER, Bell, Fault, Slot)
+from shmring._core.repair cimport group_check, participant_enter, participant_is_active, participant_leave
+from shmring.mapping cimport Mapping
+from shmring.ring cimport Ring, corrupt, deadline_after
+from shmring.sigbus cimport process_epoch
+
+from shmring import evidence, policy as policies
+from shmring.errors import MemberTaken, ProducerTaken, ShutDown, TooManyParticipants, WrongProcess
+from shmring.ring import lock_descriptors
+
+cdef enum:
+    CALM_ENOUGH = 64                # waits in a row without a park after which the armed bit goes
+    LOOKS_PER_CLOCK = 64            # looks between two readings of the clock
+
+cdef int64_t UNTIL_CHECK_NS = 1000000       # how long a released spin goes on before signals are served
+cdef int64_t SHORT_SLICE_NS = 1000000       # a park's slice when membarrier was refused
+
+
+cdef class Participant:
+    """The common part of `Producer` and `Consumer`; not made directly."""
+
+    def __cinit__(self):
+        self.life_fd = -1
+        self.is_closed = True
+
+    # ---- joining and leaving -------------------------------------------------------------------------------------
+
+    cdef attach(self, Ring ring, object wait, uint32_t role, object name, bint latest):
+        """Take a slot and a role: the single producer's, or membership of the group `name`."""
+        policy = policies.resolve(wait)
+        ring.check_open()
+        if ring.readonly:
+            raise ValueError(f"ring {ring.name!r} is open for reading only: it has stats(), but no participants")
+        self.policy = policy
+        self.held, self.yields, self.parks = policy.held, policy.yields, policy.parks
+        self.spin_ns, self.slice_ns = int(policy.spin_us * 1e3), int(policy.slice_ms * 1e6)
+        self.short_slices = membarrier_register() != 0
+        self.data = ring.data_mapping(role == ROLE_PRODUCER)
+        self.ring = ring
+        self.pid = os.getpid()
+        fd = ring._open_anew()
+        try:
+            with ring.registry():
+                ring._repair()
+                self.take_role(fd, role, name, latest)
+        except BaseException:
+            os.close(fd)
+            raise
+        self.life_fd = fd
+        lock_descriptors.add(fd)
+        self.is_closed = False
+        self.epoch = process_epoch
+        ring.participants.add(self)
+
+    cdef take_role(self, int fd, uint32_t role, object name, bint latest):
+        cdef Fault fault
+        cdef uint32_t group = 0, holder
+        if role == ROLE_PRODUCER:
+            holder = load_relaxed_u32(&self.ring.map.producers.sole)
+            if holder and self.ring.is_alive(holder - 1):
+                raise ProducerTaken(errno.EAGAIN, f"ring {self.ring.name!r} is for a single producer and has one: "
+                                                  f"{self.ring.describe_participant(holder - 1)}")
+        else:
+            number = self.ring._find_group(name)
+            if number is not None:
+                group = number
+                holder = load_relaxed_u32(&self.ring.map.groups[group].member)
+                if holder and self.ring.is_alive(holder - 1):
+                    raise MemberTaken(errno.EAGAIN, f"group {name!r} of ring {self.ring.name!r} has its member: "
+                                                    f"{self.ring.describe_participant(holder - 1)}")
+            else:
+                group = self.ring._make_group(name, latest)
+            if group_check(&self.ring.map, group, &fault) != OK:
+                raise corrupt(&fault, self.ring.name)
+        self.take_slot(fd, role, group)
+        if role == ROLE_PRODUCER:
+            store_relaxed_u32(&self.ring.map.producers.sole, self.number + 1)
+        else:
+            store_relaxed_u32(&self.ring.map.groups[group].member, self.number + 1)
+
+    cdef take_slot(self, int fd, uint32_t role, uint32_t group):
+        """The first slot that is free and whose life lock nobody holds (an orphaned child may hold a free one's)."""
+        cdef uint32_t number
+        cdef int64_t offset
+        cdef Slot fields
+        me = evidence.own_identity()
+        for number in range(self.ring.map.n_participants):
+            if participant_is_active(&self.ring.map.participants[number]):
+                continue
+            offset = LOCK_PARTICIPANT + number
+            if lock_byte(fd, offset, 0) != 0:
+                continue
+            memset(&fields, 0, sizeof(Slot))
+            fields.role = role
+            fields.pid = me.pid
+            fields.start_time = me.start_time
+            fields.pid_namespace = me.pid_namespace
+            for i in range(16):
+                fields.boot_id[i] = me.boot_id[i]
+            self.number = number
+            self.slot = &self.ring.map.participants[number]
+            participant_enter(self.slot, &fields, group)
+            return
+        holders = [self.ring.describe_participant(number) for number in range(min(4, self.ring.map.n_participants))]
+        raise TooManyParticipants(errno.EAGAIN, f"ring {self.ring.name!r} has room for {self.ring.map.n_participants} "
+                                                f"participants, all are alive ({', '.join(holders)}, ...); create it with a "
+                                                f"larger max_participants")
+
+    def close(self):
+        """Leave the ring. Threads that wait in this handle get ValueError. May be repeated.
+
+        Raises
+        ------
+        BufferError
+            Memory of a claim or a view is still in use (a memoryview, or an array made from one).
+        """
+        if self.is_closed:
+            return
+        if self.exports and self.pid == os.getpid():
+            raise BufferError(f"{self.role_name()} of ring {self.ring.name!r}: {self.exports} buffers of its claims or views "
+                              f"are still in use; release them first")
+        self.is_closed = True
+        self.epoch = 0
+        if self.pid != os.getpid():         # a forked child: all of it belongs to the parent
+            return
+        while self.waiting:
+            add_u32(self.own_word(), 1)
+            futex_wake(self.own_word(), WAKE_ALL)
+            time.sleep(0)
+        self.detach()
+
+    cdef detach(self):
+        with self.ring.registry():
+            participant_leave(&self.ring.map, self.number, False)
+        lock_descriptors.discard(self.life_fd)
+        os.close(self.life_fd)
+        self.life_fd = -1
+        self.ring.participants.discard(self)
+
+    def __enter__(self):
+        self.check()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __del__(self):
+        if not self.is_closed:
+            try:
+                self.close()
+            except Exception:
+                pass            # the kernel drops the lock with the process; survivors do the rest
+
+    def __reduce__(self):
+        raise TypeError(f"a {self.role_name()} cannot be pickled; pass the Ring, and let the other process ask it for its own")
+
+    def __repr__(self):
+        state = "closed" if self.is_closed else f"slot {self.number}"
+        return f"<shmring.{type(self).__name__} of {self.ring.name!r}, {state}>"
+
+    @property
+    def closed(self):
+        return self.is_closed
+
+    cdef check(self):
+        """Why is the cached epoch not the process's? Raises what the user must know, else brings it up to date."""
+        if self.is_closed:
+            raise ValueError(f"this {self.role_name()} of ring {self.ring.name!r} is closed")
+        if self.pid != os.getpid():
+            raise WrongProcess(f"this {self.role_name()} of ring {self.ring.name!r} belongs to process {self.pid}; a forked "
+                               f"child asks the ring for its own")
+        self.ring.control.check()
+        self.data.check()
+        self.epoch = process_epoch
+
+    # ---- waiting -------------------------------------------------------------------------------------------------
+
+    cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
+        """Until ready(state, argument): 1. Until the deadline: 0. Spins, yields and parks as the policy says."""
+        cdef int look
+        cdef bint is_ready = False
+        self.waits += 1
+        store_relaxed_u64(&self.slot.waits, self.waits)
+        for look in range(self.held):
+            if ready(state, argument):
+                return 1
+            pause()
+        self.waiting += 1
+        try:
+            if self.spin_ns and spin(ready, state, argument, min(deadline, now_ns() + self.spin_ns)):
+                self.calm_down()
+                return 1
+            for look in range(self.yields):
+                with nogil:
+                    yield_slice()
+                if ready(state, argument):
+                    self.calm_down()
+                    return 1
+            while True:
+                PyErr_CheckSignals()
+                if self.epoch != process_epoch:
+                    self.check()
+                if not self.parks:
+                    is_ready = spin(ready, state, argument, min(deadline, now_ns() + UNTIL_CHECK_NS))
+                else:
+                    is_ready = self.park_once(ready, state, argument, deadline)
+                if is_ready:
+                    return 1
+                if now_ns() >= deadline:
+                    return ready(state, argument)
+        finally:
+            self.waiting -= 1
+            if self.parked:
+                # Another thread of ours sleeps on the same word, and the wake that was meant for it may have come to us.
+                add_u32(self.own_word(), 1)
+                futex_wake(self.own_word(), 1)
+
+    cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
+        """One time slice of sleep, unless it is ready: the waiter's side of _core/doorbell.pxd."""
+        cdef u32* word = self.own_word()
+        cdef int64_t until = min(deadline, now_ns() + (SHORT_SLICE_NS if self.short_slices else self.slice_ns))
+        cdef uint32_t sequence
+        self.arm()
+        self.begin_park(argument)
+        try:
+            sequence = load_relaxed_u32(word)
+            if ready(state, argument):
+                return True
+            with nogil:
+                futex_wait(word, sequence, until)
+        finally:
+            self.end_park()
+        return ready(state, argument)
+
+    cdef arm(self):
+        self.calm = 0
+        if not self.is_armed:
+            self.is_armed = True
+            if bell_arm(self.own_bell(), self.number) != 0:
+                self.short_slices = True
+
+    cdef begin_park(self, uint64_t argument):
+        self.announce(argument)
+        self.parked += 1
+        bell_park(self.own_bell(), self.number)
+        self.parks_done += 1
+        store_relaxed_u64(&self.slot.parks, self.parks_done)
+
+    cdef end_park(self):
+        self.parked -= 1
+        if self.parked == 0:
+            bell_unpark(self.own_bell(), self.number)
+
+    cdef calm_down(self):
+        """Waits end while spinning: after a while notifiers need no fence for us."""
+        if self.is_armed and self.parked == 0:
+            self.calm += 1
+            if self.calm >= CALM_ENOUGH:
+                self.is_armed = False
+                bell_disarm(self.own_bell(), self.number)
+
+    # ---- filled in by the ports ----------------------------------------------------------------------------------
+
+    cdef Ready ready_check(self):
+        return NULL
+
+    cdef const void* ready_state(self):
+        return NULL
+
+    cdef uint64_t ready_argument(self):
+        return 0
+
+    cdef announce(self, uint64_t argument):
+        """Say in shared memory what is waited for, where notifiers want to know."""
+
+    cdef Bell* own_bell(self):
+        return NULL
+
+    cdef u32* own_word(self):
+        return NULL
+
+    cdef str role_name(self):
+        return "participant"
+
+
+cdef bint spin(Ready ready, const void* state, uint64_t argument, int64_t until):
+    """Look without the GIL until `until`."""
+    cdef bint is_ready = False
+    cdef int look
+    with nogil:
+        while not is_ready:
+            for look in range(LOOKS_PER_CLOCK):
+                is_ready = ready(state, argument)
+                if is_ready:
+                    break
+                pause()
+            if now_ns() >= until:
+                break
+    return is_ready
+
+
+cdef class Lease:
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        if self.has_ended:
+            raise ValueError("the claim or view that lent this memory has ended")
+        PyBuffer_FillInfo(buffer, self, self.address, self.size, self.is_readonly, flags)
+        self.owner.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* buffer):
+        self.owner.exports -= 1
+
+
+def wait_any(handles, timeout):
+    """`shmring.wait`: see there."""
+    cdef int64_t deadline = deadline_after(timeout)
+    cdef list participants = list(handles)
+    cdef Participant each
+    cdef int round
+    for each in participants:
+        each.check()
+    if not participants:
+        raise ValueError("nothing to wait for")
+    if len(participants) > <int> WAITV_MAX:
+        raise ValueError(f"{len(participants)} handles; the kernel waits for at most {WAITV_MAX} at once")
+    for round in range(200):
+        ready = ready_ones(participants)
+        if ready or deadline == 0:
+            return ready
+        pause()
+    while True:
+        PyErr_CheckSignals()
+        ready = park_any(participants, deadline)
+        if ready or now_ns() >= deadline:
+            return ready
+
+
+cdef list ready_ones(list participants):
+    cdef Participant each
+    return [each for each in participants if each.ready_check()(each.ready_state(), each.ready_argument())]
+
+
+cdef list park_any(list participants, int64_t deadline):
+    """One time slice of sleep on all their words in one futex_waitv call."""
+    cdef unsigned count = len(participants)
+    cdef unsigned index
+    cdef Waitv* waiters = <Waitv*> malloc(count * sizeof(Waitv))
+    cdef Participant each
+    cdef int64_t slice_ns = 1 << 62
+    cdef int64_t until
+    cdef int result = 0
+    cdef list begun = []
+    if waiters == NULL:
+        raise MemoryError
+    try:
+        for index in range(count):
+            each = participants[index]
+            each.check()
+            each.waiting += 1
+            each.arm()
+            each.begin_park(each.ready_argument())
+            begun.append(each)
+            slice_ns = min(slice_ns, SHORT_SLICE_NS if each.short_slices else each.slice_ns)
+            waiters[index].address = <uint64_t> each.own_word()
+            waiters[index].value = load_relaxed_u32(each.own_word())
+            waiters[index].flags = FUTEX2_SIZE_U32
+            waiters[index].reserved = 0
+        ready = ready_ones(participants)
+        if ready:
+            return ready
+        until = min(deadline, now_ns() + slice_ns)
+        with nogil:
+            result = futex_waitv(waiters, count, until)
+    finally:
+        free(waiters)
+        for each in begun:
+            each.end_park()
+            each.waiting -= 1
+    if result == -38:       # ENOSYS
+        raise OSError(errno.ENOSYS, "shmring.wait needs futex_waitv, which Linux has since 5.16")
+    return ready_ones(participants)

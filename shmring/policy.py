@@ -1,0 +1,74 @@
+"""How a participant waits: spin, then yield, then park."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class WaitPolicy:
+    """What a wait does before it sleeps, and how it sleeps.
+
+    A wait that finds nothing goes through the phases in order; each may be empty. Signals (Ctrl-C) are served between them
+    and whenever one interrupts a park.
+
+    Parameters
+    ----------
+    held : int
+        Looks taken with the GIL held, a pause instruction apart (20 to 60 ns each). For answers that come within a
+        microsecond; other threads of the process stand still meanwhile.
+    spin_us : float
+        Microseconds to spin without the GIL.
+    yields : int
+        Times to give up the rest of the time slice (sched_yield) and look again.
+    parks : bool
+        Sleep in the kernel when all that was in vain. False spins without the GIL until the message or the time-out comes.
+    slice_ms : float
+        A park looks again after this many milliseconds although nobody woke it: what a notifier's death between its publish
+        and its wake can cost. At least 1.
+
+    Presets
+    -------
+    WaitPolicy.spin
+        Never sleeps: lowest latency, a whole core while waiting.
+    WaitPolicy.adaptive
+        Spins for about as long as a park and a wake would cost, then parks. The default. On a process with one usable CPU it
+        parks at once, as spinning could only delay the other side.
+    WaitPolicy.park
+        Looks twice, then parks: no CPU beyond the work itself.
+    """
+
+    held: int = 100
+    spin_us: float = 20.0
+    yields: int = 2
+    parks: bool = True
+    slice_ms: float = 100.0
+
+    spin: ClassVar[WaitPolicy]
+    adaptive: ClassVar[WaitPolicy]
+    park: ClassVar[WaitPolicy]
+
+    def __post_init__(self) -> None:
+        if self.held < 0 or self.yields < 0 or not 0 <= self.spin_us <= 1e9:
+            raise ValueError(f"a wait policy's numbers cannot be negative: {self}")
+        if not 1 <= self.slice_ms <= 1e7:
+            raise ValueError(f"slice_ms must be from 1 to 10,000,000, not {self.slice_ms}")
+
+
+WaitPolicy.spin = WaitPolicy(held=1000, spin_us=0.0, yields=0, parks=False)
+WaitPolicy.adaptive = WaitPolicy()
+WaitPolicy.park = WaitPolicy(held=1, spin_us=0.0, yields=0)
+
+_PRESETS = {"spin": WaitPolicy.spin, "adaptive": WaitPolicy.adaptive, "park": WaitPolicy.park}
+
+
+def resolve(wait: WaitPolicy | str) -> WaitPolicy:
+    """The policy that `wait` names. "adaptive" becomes "park" where spinning is in vain: on a single usable CPU."""
+    policy = _PRESETS.get(wait) if isinstance(wait, str) else wait
+    if not isinstance(policy, WaitPolicy):
+        raise ValueError(f"wait is a WaitPolicy or one of {', '.join(map(repr, _PRESETS))}, not {wait!r}")
+    if policy is WaitPolicy.adaptive and len(os.sched_getaffinity(0)) == 1:
+        return WaitPolicy.park
+    return policy

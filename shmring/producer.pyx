@@ -1,0 +1,407 @@
+"""The producer port: messages into the ring.
+
+The kernel's produce.pxd does the work; this file turns Python objects into bytes, codes into exceptions, and waits.
+"""
+
+from cython cimport final
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.memoryview cimport PyMemoryView_FromObject
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from shmring._core.atomic cimport (fence_compiler, load_acquire_u32, load_acquire_u64, load_relaxed_u32,
+                                   load_relaxed_u64, store_relaxed_u64, u32)
+from shmring._core.layout cimport (CORRUPT, FULL, GROUP_ACTIVE, HEADER_BYTES, OK, ROLE_PRODUCER, TOO_LARGE, Bell,
+                                   Group)
+from shmring._core.produce cimport (Writer, produce_finish, produce_has_room, produce_publish, produce_reserve,
+                                    produce_scan_gate)
+from shmring._core.record cimport record_span
+from shmring.participant cimport Lease, Participant, Ready
+from shmring.ring cimport FOR_EVER, NO_WAIT, Ring, corrupt, deadline_after
+from shmring.sigbus cimport process_epoch
+
+from shmring.errors import ClaimOpen, MessageTooLarge, ShutDown
+
+cdef enum:
+    STALE = -100                    # beside the kernel's codes: look at why epoch differs
+
+
+cdef bint writer_is_ready(const void* state, uint64_t span) noexcept nogil:
+    cdef const Writer* writer = <const Writer*> state
+    return produce_has_room(writer, span) or load_relaxed_u32(&writer.ring.producers.shutdown) != 0
+
+
+@final
+cdef class Producer(Participant):
+    """Sends messages. Made by `Ring.producer`.
+
+    Concurrency: threads of the process that made it may share it; each call is atomic. While a claim is open, other sends
+    raise ClaimOpen. Wait-free except where it waits for room.
+    """
+
+    def __init__(self, Ring ring, object wait="adaptive"):
+        if ring.is_shutdown:
+            raise ShutDown(f"ring {ring.name!r} was shut down")
+        self.attach(ring, wait, ROLE_PRODUCER, None, False)
+        self.writer.ring = ring.map
+        self.writer.ring.data = self.data.address
+        self.writer.slot = self.slot
+        self.writer.participant = self.number
+        self.writer.must_fence = self.short_slices
+        self.writer.max_message = ring.max_message
+        self.writer.position = load_acquire_u64(&ring.map.producers.tail)
+        self.writer.published = self.writer.position
+        self.wanted = 0
+        code = OK
+        if (self.writer.position + HEADER_BYTES) & (ring.map.align - 1):
+            self.writer.fault.offset, self.writer.fault.value = 4096, self.writer.position
+            self.writer.fault.limit = ring.map.align
+            code = CORRUPT
+        else:
+            code = produce_scan_gate(&self.writer.ring, self.writer.position, &self.writer.cached_gate, &self.writer.fault)
+        if code != OK:
+            self.close()
+            raise corrupt(&self.writer.fault, ring.name)
+
+    def send(self, message, timeout=None):
+        """Send one message; wait while the ring is full.
+
+        Parameters
+        ----------
+        message : bytes-like
+            Anything with a contiguous buffer, 0 bytes to `ring.max_message`.
+        timeout : float or None
+            Seconds to wait for room; None: for ever; 0: not at all.
+
+        Raises
+        ------
+        TimeoutError
+            Still no room; the text names the group that holds it back.
+        MessageTooLarge, ShutDown, ClaimOpen
+        RingTruncated, CorruptRing
+            The memory is gone or damaged.
+
+        Cost: one copy. No system call, unless a consumer is parked (one futex wake) or the ring is full.
+        """
+        cdef Py_buffer buffer
+        if PyBytes_CheckExact(message):
+            if self.try_write(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message)) != OK:
+                self.write(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), deadline_after(timeout))
+            return
+        PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE)
+        try:
+            if self.try_write(<const char*> buffer.buf, buffer.len) != OK:
+                self.write(<const char*> buffer.buf, buffer.len, deadline_after(timeout))
+        finally:
+            PyBuffer_Release(&buffer)
+
+    def try_send(self, message):
+        """Send one message if there is room now. Returns whether it was sent. Raises as send, but for TimeoutError."""
+        cdef Py_buffer buffer
+        cdef int code
+        PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE)
+        try:
+            code = self.try_write(<const char*> buffer.buf, buffer.len)
+            if code == STALE:
+                self.check_sending()
+                code = self.try_write(<const char*> buffer.buf, buffer.len)
+            if code == FULL:
+                self.check_sending()
+                self.wanted = buffer.len
+                return False
+            if code != OK:
+                self.raise_code(code, buffer.len)
+            return True
+        finally:
+            PyBuffer_Release(&buffer)
+
+    def send_many(self, messages, timeout=None):
+        """Send messages in order; they are published together, or in as few parts as the room allows.
+
+        Parameters
+        ----------
+        messages : iterable of bytes-like
+            It is taken whole (as a list) before the first is sent.
+        timeout : float or None
+            Seconds to wait for room, for all together.
+
+        Returns
+        -------
+        int
+            Messages sent: all, or fewer (but at least one) when the time was up.
+
+        Raises
+        ------
+        TimeoutError
+            Not even the first could be sent.
+        MessageTooLarge, ShutDown, TypeError, BufferError
+            One of them was refused. Those before it are sent; the exception's attribute `sent` says how many.
+
+        Cost: one copy each; one publish, and at most one wake, for each part.
+        """
+        cdef list batch = messages if type(messages) is list else list(messages)
+        cdef Py_ssize_t sent = 0, total = len(batch)
+        cdef int64_t deadline = -1
+        cdef char* payload = NULL
+        cdef const char* data
+        cdef uint64_t length
+        cdef Py_buffer buffer
+        cdef bint is_bytes
+        cdef int code
+        try:
+            if self.epoch != process_epoch:
+                self.check_sending()
+            if load_relaxed_u32(&self.writer.ring.producers.shutdown):
+                self.check_sending()
+            # No Python code runs between reserve and finish, and the writer is consistent before and after, so that whatever
+            # a message's buffer method does to this producer is in order.
+            while sent < total and sent < len(batch):
+                message = batch[sent]
+                is_bytes = PyBytes_CheckExact(message)
+                if is_bytes:
+                    data = PyBytes_AS_STRING(message)
+                    length = PyBytes_GET_SIZE(message)
+                else:
+                    PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE)
+                    data = <const char*> buffer.buf
+                    length = buffer.len
+                try:
+                    code = produce_reserve(&self.writer, length, &payload) if self.epoch == process_epoch else STALE
+                    if code != OK:
+                        if code == FULL or code == STALE:
+                            if self.epoch == process_epoch:
+                                self.publish()
+                            if deadline == -1:
+                                deadline = deadline_after(timeout)
+                            payload = self.reserve_bytes(length, deadline)
+                        else:
+                            self.raise_code(code, length)
+                    memcpy(payload, data, length)
+                    produce_finish(&self.writer, length)
+                finally:
+                    if not is_bytes:
+                        PyBuffer_Release(&buffer)
+                sent += 1
+            if self.epoch != process_epoch:         # the file was cut under the copies
+                self.check_sending()
+            self.publish()
+        except TimeoutError:
+            if not sent:
+                raise
+        except BaseException as error:
+            if self.epoch == process_epoch:
+                self.publish()
+            error.sent = sent
+            raise
+        return sent
+
+    def reserve(self, Py_ssize_t nbytes, timeout=None):
+        """Room for a message of up to `nbytes` bytes, to be written in place: a `Claim`. Parameters and errors as send.
+
+        Cost: none that grows with nbytes.
+        """
+        cdef Claim claim
+        if nbytes < 0:
+            raise ValueError(f"a message cannot have {nbytes} bytes")
+        cdef char* payload = self.reserve_bytes(nbytes, deadline_after(timeout))
+        claim = Claim.__new__(Claim)
+        claim.owner = self
+        claim.nbytes = nbytes
+        claim.lease = Lease.__new__(Lease)
+        claim.lease.owner = self
+        claim.lease.address = payload
+        claim.lease.size = nbytes
+        self.is_claiming = True
+        self.epoch = 0
+        return claim
+
+    # ---- the way in ----------------------------------------------------------------------------------------------
+
+    cdef int try_write(self, const char* data, uint64_t length) noexcept:
+        """The fast path: no wait, no exception. A kernel code, or STALE."""
+        cdef char* payload = NULL
+        cdef int code
+        if self.epoch != process_epoch or load_relaxed_u32(&self.writer.ring.producers.shutdown):
+            return STALE
+        code = produce_reserve(&self.writer, length, &payload)
+        if code != OK:
+            return code
+        memcpy(payload, data, length)
+        fence_compiler()
+        if self.epoch != process_epoch:                 # the file was cut under the copy: nothing is published
+            return STALE
+        produce_finish(&self.writer, length)
+        self.wakes += produce_publish(&self.writer)
+        return OK
+
+    cdef write(self, const char* data, uint64_t length, int64_t deadline):
+        """The same, with waiting and exceptions."""
+        cdef char* payload
+        while True:
+            payload = self.reserve_bytes(length, deadline)
+            memcpy(payload, data, length)
+            fence_compiler()
+            if self.epoch == process_epoch:
+                break
+            self.check_sending()
+        produce_finish(&self.writer, length)
+        self.publish()
+
+    cdef char* reserve_bytes(self, uint64_t length, int64_t deadline) except NULL:
+        """Room for `length` bytes at the writer's position, waiting for it until the deadline."""
+        cdef char* payload = NULL
+        cdef int code
+        while True:
+            self.check_sending()
+            code = produce_reserve(&self.writer, length, &payload)
+            if code == OK:
+                return payload
+            if code != FULL:
+                self.raise_code(code, length)
+            self.wanted = length
+            if deadline == NO_WAIT or not self.wait_for(writer_is_ready, &self.writer,
+                                                        record_span(length, self.writer.ring.align), deadline):
+                self.check_sending()
+                self.raise_full(length)
+
+    cdef publish(self):
+        if self.writer.position != self.writer.published:
+            self.wakes += produce_publish(&self.writer)
+            store_relaxed_u64(&self.slot.wakes, self.wakes)
+
+    cdef check_sending(self):
+        if self.is_claiming and not self.is_closed:
+            raise ClaimOpen(f"this producer of ring {self.ring.name!r} has an open claim; commit or abort it first")
+        if self.epoch != process_epoch:
+            self.check()
+        # sync: shutdown (acquire). Pairs with (release) in Ring.shutdown.
+        if load_acquire_u32(&self.writer.ring.producers.shutdown):
+            raise ShutDown(f"ring {self.ring.name!r} was shut down")
+
+    cdef raise_code(self, int code, uint64_t length):
+        if code == TOO_LARGE:
+            raise MessageTooLarge(f"a message of {length} bytes cannot fit into ring {self.ring.name!r}: its largest has "
+                                  f"{self.writer.max_message} (capacity {self.writer.ring.capacity})")
+        raise corrupt(&self.writer.fault, self.ring.name)
+
+    cdef raise_full(self, uint64_t length):
+        """TimeoutError that names who is in the way."""
+        cdef uint64_t position = self.writer.position, head
+        cdef Group* group
+        cdef uint32_t number, member
+        cdef list behind = []
+        for number in range(self.writer.ring.n_groups):
+            group = &self.writer.ring.groups[number]
+            if load_acquire_u32(&group.state) != GROUP_ACTIVE:
+                continue
+            head = load_acquire_u64(&group.head)
+            if position + record_span(length, self.writer.ring.align) - head <= self.writer.ring.capacity:
+                continue
+            member = load_relaxed_u32(&group.member)
+            reader = self.ring.describe_participant(member - 1) if member else "nobody: start one, or call remove_group"
+            behind.append(f"group {self.ring.group_name(number)!r} is {position - head} bytes behind, read by {reader}")
+        raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
+                           f"{'; '.join(behind) or 'room came this moment'}")
+
+    # ---- for waiting ---------------------------------------------------------------------------------------------
+
+    cdef Ready ready_check(self):
+        return writer_is_ready
+
+    cdef const void* ready_state(self):
+        return &self.writer
+
+    cdef uint64_t ready_argument(self):
+        return record_span(self.wanted, self.writer.ring.align)
+
+    cdef announce(self, uint64_t argument):
+        cdef uint64_t target = self.writer.position + argument - self.writer.ring.capacity
+        cdef uint64_t others = load_relaxed_u64(&self.slot.room_target)
+        # Threads of ours that already sleep keep the lower target; the last one to stay sets its own.
+        if self.parked == 0 or <int64_t> (target - others) < 0:
+            store_relaxed_u64(&self.slot.room_target, target)
+
+    cdef Bell* own_bell(self):
+        return self.writer.ring.room_bell
+
+    cdef u32* own_word(self):
+        return &self.writer.ring.room_bell.sequence
+
+    cdef str role_name(self):
+        return "producer"
+
+
+@final
+cdef class Claim:
+    """Room in the ring between reserve and commit. A context manager: leaving it commits, an exception aborts.
+
+    `view` is a writable memoryview of the reserved bytes, in the ring itself. It must not be used after the end of the claim;
+    arrays made from it stay safe to touch, but would then change a message that others read.
+    """
+
+    def __init__(self):
+        raise TypeError("claims are made by Producer.reserve")
+
+    @property
+    def view(self):
+        """Writable memoryview of the reserved bytes."""
+        self.check_open()
+        if self.memory is None:
+            self.memory = PyMemoryView_FromObject(self.lease)
+        return self.memory
+
+    def commit(self, size=None):
+        """Send the message: its first `size` bytes, or all that was reserved.
+
+        Raises
+        ------
+        ValueError
+            The claim has ended already, or size is not from 0 to nbytes.
+        """
+        cdef Producer owner = self.owner
+        cdef Py_ssize_t length = self.nbytes if size is None else size
+        self.check_open()
+        if not 0 <= length <= self.nbytes:
+            raise ValueError(f"cannot commit {length} bytes of a claim for {self.nbytes}")
+        self.end()
+        owner.check()                               # not if the file was cut meanwhile
+        produce_finish(&owner.writer, length)
+        owner.publish()
+
+    def abort(self):
+        """Give the room back; nobody sees anything. A claim that has ended stays as it is."""
+        if self.owner is not None:
+            self.end()
+
+    cdef check_open(self):
+        if self.owner is None or not self.owner.is_claiming:
+            raise ValueError("this claim was committed or aborted already")
+
+    cdef end(self):
+        # The owner's epoch stays 0 until its next call has looked (Participant.check).
+        self.owner.is_claiming = False
+        self.owner = None
+        self.lease.has_ended = True
+        if self.memory is not None:
+            try:
+                self.memory.release()
+            except BufferError:
+                pass                                # something made from it lives on; it keeps the ring mapped
+            self.memory = None
+
+    def __enter__(self):
+        self.check_open()
+        return self
+
+    def __exit__(self, kind, *_):
+        if self.owner is None:
+            return
+        if kind is None:
+            self.commit()
+        else:
+            self.abort()
+
+    def __del__(self):
+        if self.owner is not None:
+            self.end()

@@ -1,0 +1,479 @@
+"""A mapped ring: its identity, its tables, and the way in for producers and consumers.
+
+Owns: the segment's descriptor, the mapping of the control pages, and (made when first asked for) one mirrored mapping of the
+data area per kind of access. The tables change only under the registry lock, see _core/repair.pxd.
+"""
+
+import os
+import weakref
+from contextlib import contextmanager
+from multiprocessing import context as mp_context
+from multiprocessing import reduction as mp_reduction
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EINTR
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy, memset
+
+from shmring._core.atomic cimport (load_acquire_u32, load_relaxed_u32, load_relaxed_u64, store_relaxed_u32,
+                                   store_release_u32)
+from shmring._core.doorbell cimport doorbell_ring_all
+from shmring._core.futex cimport byte_is_locked, lock_byte, now_ns
+from shmring._core.layout cimport (CORRUPT, FLAG_SINGLE_PRODUCER, GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING,
+                                   GROUP_NAME_BYTES, HEADER_BYTES, LOCK_PARTICIPANT, LOCK_REGISTRY, MAX_CAPACITY,
+                                   MAX_GROUPS, MAX_PARTICIPANTS, MIN_CAPACITY, NOT_A_RING, NOT_READY, OK, OTHER_LAYOUT,
+                                   ROLE_PRODUCER, Fault, Identity, RingMap, Slot, layout_attach, layout_data_offset,
+                                   layout_point)
+from shmring._core.repair cimport (group_begin, group_end, layout_create, participant_is_active, participant_leave)
+from shmring.mapping cimport Mapping
+
+from shmring import evidence
+from shmring.errors import (CorruptRing, Error, LayoutMismatch, RingTruncated, TooManyGroups)
+
+FOR_EVER = INT64_MAX
+
+# What the layout allows, for who checks arguments in Python.
+LIMITS = {
+    "min_capacity": MIN_CAPACITY,
+    "max_capacity": MAX_CAPACITY,
+    "max_participants": MAX_PARTICIPANTS,
+    "max_groups": MAX_GROUPS,
+}
+
+# Descriptors whose locks must not survive in a forked child: it would keep them alive for a parent that died.
+lock_descriptors = set()
+
+
+def _drop_inherited_locks():
+    while lock_descriptors:
+        os.close(lock_descriptors.pop())
+
+
+os.register_at_fork(after_in_child=_drop_inherited_locks)
+
+
+cdef int64_t deadline_after(object timeout) except -1:
+    cdef double seconds
+    if timeout is None:
+        return FOR_EVER
+    seconds = timeout
+    if not seconds >= 0:
+        raise ValueError(f"timeout must be None or a number of seconds >= 0, not {timeout!r}")
+    if seconds == 0:
+        return NO_WAIT
+    if seconds > 1e9:
+        return FOR_EVER
+    return now_ns() + <int64_t> (seconds * 1e9)
+
+
+cdef object corrupt(Fault* fault, object name):
+    return CorruptRing(f"ring {name!r}: impossible value {fault.value:#x} at offset {fault.offset:#x} of the segment, where "
+                       f"{fault.limit:#x} was to be agreed with; the memory was damaged by somebody else")
+
+
+def format_segment(int fd, uint64_t capacity, uint32_t align, bint single, uint32_t max_participants, uint32_t max_groups,
+                   uint64_t origin):
+    """Write the control pages of a new ring into the zeroed file behind `fd`, which has segment_size(...) bytes."""
+    cdef Identity identity
+    cdef Mapping control
+    cdef object me = evidence.own_identity()
+    cdef object secret = os.urandom(24)
+    memset(&identity, 0, sizeof(Identity))
+    identity.capacity = capacity
+    identity.align = align
+    identity.flags = FLAG_SINGLE_PRODUCER if single else 0
+    identity.max_participants = max_participants
+    identity.max_groups = max_groups
+    identity.page_bytes = os.sysconf("SC_PAGE_SIZE")
+    identity.cookie = int.from_bytes(secret[:8], "little") & ~<uint64_t> 15
+    memcpy(identity.uuid, <const uint8_t*> secret + 8, 16)
+    memcpy(identity.boot_id, <const uint8_t*> me.boot_id, 16)
+    identity.creator_pid = me.pid
+    import time
+    identity.created_ns = time.time_ns()
+    control = Mapping.from_fd(fd, layout_data_offset(max_groups, max_participants, identity.page_bytes))
+    with control:
+        layout_create(control.address, &identity, origin)
+
+
+def segment_size(uint64_t capacity, uint64_t max_participants, uint64_t max_groups):
+    """Bytes of the whole segment of such a ring."""
+    return layout_data_offset(max_groups, max_participants, os.sysconf("SC_PAGE_SIZE")) + capacity
+
+
+cdef class Ring:
+    """A ring this process has mapped. Made by `shmring.create`, `shmring.open` and `shmring.anonymous`.
+
+    Concurrency: any thread may use it. It survives fork: the child asks it for producers and consumers of its own. It pickles
+    to children of multiprocessing (the descriptor travels) and, if it has a name, anywhere else by that name.
+    """
+
+    def __cinit__(self):
+        self.fd = -1
+
+    def __init__(self):
+        raise TypeError("rings are made by shmring.create, shmring.open and shmring.anonymous")
+
+    @staticmethod
+    def _attach(int fd, object name, bint readonly=False):
+        """The ring in the segment behind `fd`, which it takes over (and closes on failure)."""
+        cdef Ring self = Ring.__new__(Ring)
+        cdef Fault fault
+        cdef Mapping first
+        self.fd = fd
+        self.name = name
+        self.readonly = readonly
+        self.participants = weakref.WeakSet()
+        try:
+            size = os.fstat(fd).st_size
+            if size < <int64_t> sizeof(Identity):
+                raise LayoutMismatch(f"{name!r} is no ring: it has {size} bytes, a ring has at least "
+                                     f"{segment_size(MIN_CAPACITY, 1, 1)}")
+            with Mapping.from_fd(fd, sizeof(Identity), access="read") as first:
+                self.raise_attach(layout_attach(&self.map, first.address, size, &fault), &fault)
+            self.control = Mapping.from_fd(fd, self.map.data_offset, access="read" if readonly else "write")
+            layout_point(&self.map, self.control.address)
+        except BaseException:
+            self.fd = -1
+            self.is_closed = True
+            os.close(fd)
+            raise
+        return self
+
+    cdef raise_attach(self, int code, Fault* fault):
+        if code == NOT_A_RING:
+            raise LayoutMismatch(f"{self.name!r} is no ring: it begins with {fault.value:#x}, a ring with {fault.limit:#x}")
+        if code == NOT_READY:
+            raise LayoutMismatch(f"{self.name!r} was never finished by whoever made it; remove it with shmring.unlink")
+        if code == OTHER_LAYOUT:
+            what = "layout version" if fault.offset == 8 else "layout signature"
+            raise LayoutMismatch(f"{self.name!r} has {what} {fault.value:#x}, this shmring reads and writes {fault.limit:#x}; "
+                                 f"use the same version on both sides")
+        if code == CORRUPT:
+            raise corrupt(fault, self.name)
+
+    # ---- handles -------------------------------------------------------------------------------------------------
+
+    def producer(self, *, wait="adaptive"):
+        """A producer of this ring.
+
+        Parameters
+        ----------
+        wait : WaitPolicy or "spin" | "adaptive" | "park"
+            How it waits for room.
+
+        Raises
+        ------
+        ProducerTaken
+            The ring has a live producer already (in this or another process).
+        TooManyParticipants
+            Every slot of the table belongs to somebody alive.
+        ShutDown
+            The ring was shut down.
+        ValueError
+            The ring is closed, or open for reading only.
+        """
+        from shmring.producer import Producer
+        return Producer(self, wait)
+
+    def consumer(self, group="default", *, start="earliest", lossy=False, wait="adaptive"):
+        """A consumer: the one member of `group`, which is made if there is none of that name.
+
+        Parameters
+        ----------
+        group : str
+            1 to 63 bytes of UTF-8.
+        start : "earliest" | "latest"
+            Where a new group starts: at the oldest record that any group still needs, or behind the newest. An existing group
+            goes on where it is.
+        lossy : bool
+            Observers that never hold producers back; not in this version.
+        wait : WaitPolicy or "spin" | "adaptive" | "park"
+            How it waits for data.
+
+        Raises
+        ------
+        MemberTaken
+            The group has a live member already.
+        TooManyParticipants, TooManyGroups
+            The tables are full.
+        ValueError
+            A bad argument; the ring is closed, or open for reading only.
+        """
+        from shmring.consumer import Consumer
+        if lossy:
+            raise NotImplementedError("lossy consumers are not in this version of shmring; use a group of its own")
+        return Consumer(self, group, start, wait)
+
+    def remove_group(self, str name):
+        """Remove a group: it no longer holds producers back, and what it had not read is gone for it.
+
+        Raises
+        ------
+        KeyError
+            There is no such group.
+        MemberTaken
+            A live consumer reads it; the text names its pid.
+        """
+        from shmring.errors import MemberTaken
+        cdef uint32_t member
+        self.check_writable()
+        with self.registry():
+            number = self._find_group(name)
+            if number is None:
+                raise KeyError(f"ring {self.name!r} has no group {name!r}")
+            member = load_relaxed_u32(&self.map.groups[<uint32_t> number].member)
+            if member and self.is_alive(member - 1):
+                raise MemberTaken(f"group {name!r} of ring {self.name!r} is read by {self.describe_participant(member - 1)}")
+            if member:
+                self._bury(member - 1)
+            group_end(&self.map.groups[<uint32_t> number])
+        doorbell_ring_all(&self.map)
+
+    def shutdown(self):
+        """No more messages: producers get ShutDown at once, consumers after they have drained their group. For good."""
+        self.check_writable()
+        # sync: shutdown (release). What was published before is visible to who sees the flag; pairs with (acquire) in is_shutdown.
+        store_release_u32(&self.map.producers.shutdown, 1)
+        doorbell_ring_all(&self.map)
+
+    def repair(self):
+        """Free what dead participants left: slots, roles, wait bits. Returns the number of participants found dead.
+
+        Nobody has to call it: whoever attaches repairs first. Dead members' unreleased messages stay for their successors.
+        """
+        self.check_writable()
+        with self.registry():
+            return self._repair()
+
+    def stats(self):
+        """A snapshot of the ring: fill, groups with lag and members, participants with their counters. See shmring.stats.Stats."""
+        from shmring.stats import collect
+        return collect(self)
+
+    def close(self):
+        """Close this ring's producers and consumers of this process, and unmap it. The ring itself stays. May be repeated.
+
+        Raises
+        ------
+        BufferError
+            A claim's or a view's memory is still in use.
+        """
+        if self.is_closed:
+            return
+        for participant in list(self.participants):
+            participant.close()
+        for mapping in (self.data_writable, self.data_readable, self.control):
+            if mapping is not None:
+                mapping.close()
+        self.is_closed = True
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self):
+        self.check_open()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            try:
+                os.close(self.fd)
+            except Exception:
+                pass
+
+    def __repr__(self):
+        if self.is_closed:
+            return f"<shmring.Ring {self.name!r}, closed>"
+        return f"<shmring.Ring {self.name!r}, {self.capacity} bytes>"
+
+    def __reduce__(self):
+        self.check_open()
+        if mp_context.get_spawning_popen() is not None:
+            return _from_duplicate, (mp_reduction.DupFd(self.fd), self.name, self.readonly)
+        if self.name is None:
+            raise TypeError("an anonymous ring can only be passed to a child process that multiprocessing starts")
+        return _from_name, (self.name, self.uuid, self.readonly)
+
+    # ---- facts ---------------------------------------------------------------------------------------------------
+
+    @property
+    def capacity(self):
+        """Bytes of the data area, a power of two."""
+        return self.map.capacity
+
+    @property
+    def align(self):
+        """Alignment of every payload, in bytes."""
+        return self.map.align
+
+    @property
+    def max_message(self):
+        """Bytes of the largest message that fits."""
+        return min(self.map.capacity - HEADER_BYTES, 0xffffffff)
+
+    @property
+    def max_participants(self):
+        return self.map.n_participants
+
+    @property
+    def max_groups(self):
+        return self.map.n_groups
+
+    @property
+    def producers(self):
+        """"single" or "multi"."""
+        return "single" if self.map.flags & FLAG_SINGLE_PRODUCER else "multi"
+
+    @property
+    def uuid(self):
+        """16 random bytes that tell this ring from every other."""
+        self.check_open()
+        return PyBytes_FromStringAndSize(<char*> (<Identity*> self.map.control).uuid, 16)
+
+    @property
+    def is_shutdown(self):
+        self.check_open()
+        # sync: shutdown (acquire). Pairs with (release) in Ring.shutdown.
+        return load_acquire_u32(&self.map.producers.shutdown) != 0
+
+    @property
+    def closed(self):
+        return self.is_closed
+
+    # ---- for the other ports -------------------------------------------------------------------------------------
+
+    cdef check_open(self):
+        if self.is_closed:
+            raise ValueError(f"ring {self.name!r} is closed")
+
+    cdef check_writable(self):
+        self.check_open()
+        if self.readonly:
+            raise ValueError(f"ring {self.name!r} is open for reading only")
+
+    cdef Mapping data_mapping(self, bint writable):
+        cdef Mapping mapping = self.data_writable if writable else self.data_readable
+        if mapping is None:
+            mapping = Mapping.from_fd(self.fd, self.map.capacity, offset=self.map.data_offset, mirrored=True,
+                                      access="write" if writable else "read")
+            if writable:
+                self.data_writable = mapping
+            else:
+                self.data_readable = mapping
+        return mapping
+
+    @contextmanager
+    def registry(self):
+        """Hold the registry lock. The kernel drops it when this process dies."""
+        fd = self._open_anew()
+        lock_descriptors.add(fd)
+        try:
+            self._lock_registry(fd)
+            self._end_half_made_groups()
+            yield
+        finally:
+            if fd in lock_descriptors:      # not in a child forked meanwhile
+                lock_descriptors.discard(fd)
+                os.close(fd)
+
+    def _open_anew(self):
+        """An open file description of our own for the segment; locks belong to descriptions."""
+        self.check_open()
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+
+    def _lock_registry(self, int fd):
+        cdef int result
+        while True:
+            with nogil:
+                result = lock_byte(fd, LOCK_REGISTRY, 1)
+            if result == 0:
+                return
+            if result != -EINTR:
+                raise OSError(-result, f"ring {self.name!r}: cannot lock the registry: {os.strerror(-result)}")
+            PyErr_CheckSignals()
+
+    def _end_half_made_groups(self):
+        # We hold the lock, so whoever began these is dead.
+        cdef uint32_t number
+        for number in range(self.map.n_groups):
+            if load_acquire_u32(&self.map.groups[number].state) == GROUP_JOINING:
+                group_end(&self.map.groups[number])
+
+    def _find_group(self, str name):
+        cdef uint32_t number
+        for number in range(self.map.n_groups):
+            if load_acquire_u32(&self.map.groups[number].state) == GROUP_ACTIVE and self.group_name(number) == name:
+                return number
+        return None
+
+    def _make_group(self, str name, bint latest):
+        cdef uint32_t number
+        cdef char padded[64]
+        encoded = name.encode()
+        if not 0 < len(encoded) < <int> GROUP_NAME_BYTES or "\0" in name:
+            raise ValueError(f"a group's name has 1 to {GROUP_NAME_BYTES - 1} bytes of UTF-8 and no NUL, {name!r} does not")
+        memset(padded, 0, sizeof(padded))
+        memcpy(padded, <const char*> encoded, len(encoded))
+        for number in range(self.map.n_groups):
+            if load_acquire_u32(&self.map.groups[number].state) == GROUP_FREE:
+                group_begin(&self.map, number, padded, latest)
+                return number
+        names = [self.group_name(number) for number in range(self.map.n_groups)]
+        raise TooManyGroups(f"ring {self.name!r} has its {self.map.n_groups} groups already ({', '.join(names)}); remove one "
+                            f"with remove_group or create the ring with a larger max_groups")
+
+    cdef object group_name(self, uint32_t number):
+        cdef char* name = self.map.groups[number].name
+        return PyBytes_FromStringAndSize(name, GROUP_NAME_BYTES).partition(b"\0")[0].decode("utf-8", "replace")
+
+    def _repair(self):
+        """With the registry lock held."""
+        cdef uint32_t number
+        cdef int found = 0
+        for number in range(self.map.n_participants):
+            if participant_is_active(&self.map.participants[number]) and not self.is_alive(number):
+                self._bury(number)
+                found += 1
+        return found
+
+    def _bury(self, uint32_t number):
+        import logging
+        logging.getLogger("shmring").info("ring %r: freed what %s left", self.name, self.describe_participant(number))
+        participant_leave(&self.map, number, True)
+
+    cdef bint is_alive(self, uint32_t number) except -1:
+        """Does the participant in slot `number` live? Its lock tells; where it cannot tell more, its pid does."""
+        cdef Slot* slot = &self.map.participants[number]
+        cdef int locked
+        if number >= self.map.n_participants or not participant_is_active(slot):
+            return False
+        locked = byte_is_locked(self.fd, LOCK_PARTICIPANT + number)
+        if locked == 0:
+            return False
+        # Held, but perhaps only by a child that inherited the descriptor: a dead pid overrules.
+        return not evidence.is_gone(evidence.Identity(slot.pid, slot.start_time, slot.pid_namespace,
+                                                      PyBytes_FromStringAndSize(<char*> slot.boot_id, 16)))
+
+    cdef object describe_participant(self, uint32_t number):
+        if number >= self.map.n_participants:
+            return f"an impossible participant {number}"
+        cdef Slot* slot = &self.map.participants[number]
+        return f"{'producer' if slot.role == ROLE_PRODUCER else 'consumer'} with pid {slot.pid}"
+
+
+def _from_duplicate(duplicate, name, readonly):
+    return Ring._attach(duplicate.detach(), name, readonly)
+
+
+def _from_name(name, uuid, readonly):
+    from shmring.creation import open_ring
+    ring = open_ring(name, readonly=readonly)
+    if ring.uuid != uuid:
+        ring.close()
+        raise Error(f"{name!r} is another ring than the one that was pickled: it was removed and made anew")
+    return ring
