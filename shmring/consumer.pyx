@@ -171,10 +171,11 @@ cdef class Consumer(Participant):
         cdef char* payload
         cdef uint64_t length
         cdef View view
-        cdef Loan loan
+        # Objects first: making one may run the garbage collector, and with it anything that uses this consumer.
+        cdef Loan loan = Loan.__new__(Loan)
+        view = View.__new__(View)
         if self.try_peek(&payload, &length) != OK:
             self.await_record(&payload, &length, deadline_after(timeout))
-        loan = Loan.__new__(Loan)
         loan.owner = self
         loan.address = payload
         loan.size = length
@@ -185,7 +186,6 @@ cdef class Consumer(Participant):
         else:
             self.newest_loan.newer = loan
         self.newest_loan = loan
-        view = View.__new__(View)
         view.owner = self
         view.loan = loan
         view.redelivered = <int64_t> (loan.position - self.reader.redelivered_until) < 0
@@ -350,7 +350,10 @@ cdef class View:
 
     def __del__(self):
         if self.owner is not None:
-            self.end()
+            try:
+                self.end()
+            except Exception:
+                pass                                    # the consumer's next call tells what is wrong
 
     cdef check_open(self):
         if self.owner is None:

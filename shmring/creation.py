@@ -186,7 +186,7 @@ def _link(fd: int, temporary: str | None, place: Place) -> None:
         os.close(anywhere)
 
 
-def open_ring(name: str | os.PathLike, *, timeout: float | None = 0, readonly: bool = False) -> Ring:
+def open_ring(name: str | os.PathLike, *, timeout: float | None = None, readonly: bool = False) -> Ring:
     """Open an existing ring; `shmring.open`.
 
     Parameters

@@ -19,6 +19,7 @@ cdef class Participant:
     cdef int pid                    # of the process that made this
     cdef unsigned int epoch         # process_epoch when all was last known to be well; 0: closed, or busy with a claim
     cdef bint is_closed
+    cdef bint is_busy               # a claim is open: nothing else may be written, epoch stays 0
     cdef Py_ssize_t exports         # live buffers of claims and views
     cdef readonly object policy     # WaitPolicy
     cdef int held                   # the policy's numbers, as C values

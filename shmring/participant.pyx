@@ -7,9 +7,11 @@ handle is atomic for other threads. A wait does let go; it reads shared words on
 afterwards. These modules do not declare themselves safe without a GIL, so a free-threaded interpreter turns it on for them.
 """
 
+import atexit
 import errno
 import os
 import time
+import weakref
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.exc cimport PyErr_CheckSignals
@@ -38,6 +40,18 @@ cdef enum:
 
 cdef int64_t UNTIL_CHECK_NS = 1000000       # how long a released spin goes on before signals are served
 cdef int64_t SHORT_SLICE_NS = 1000000       # a park's slice when membarrier was refused
+
+# Leaving with the interpreter is not dying: nobody should have to repair after it.
+attached = weakref.WeakSet()
+
+
+@atexit.register
+def leave_all():
+    for participant in list(attached):
+        try:
+            participant.close()
+        except BufferError:
+            pass                            # its memory is in use to the end; the kernel drops the lock
 
 
 cdef class Participant:
@@ -75,6 +89,7 @@ cdef class Participant:
         self.is_closed = False
         self.epoch = process_epoch
         ring.participants.add(self)
+        attached.add(self)
 
     cdef take_role(self, int fd, uint32_t role, object name, bint latest):
         cdef Fault fault
@@ -195,7 +210,8 @@ cdef class Participant:
                                f"child asks the ring for its own")
         self.ring.control.check()
         self.data.check()
-        self.epoch = process_epoch
+        if not self.is_busy:
+            self.epoch = process_epoch
 
     # ---- waiting -------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,6 @@ from shmring.participant cimport Lease, Participant
 cdef class Producer(Participant):
     cdef Writer writer
     cdef uint64_t wanted            # bytes of the last message that did not fit; what shmring.wait waits for
-    cdef bint is_claiming           # a Claim is open: nothing else may be written
 
     cdef int try_write(self, const char* data, uint64_t length) noexcept
     cdef check_sending(self)

@@ -204,15 +204,15 @@ cdef class Producer(Participant):
         cdef Claim claim
         if nbytes < 0:
             raise ValueError(f"a message cannot have {nbytes} bytes")
-        cdef char* payload = self.reserve_bytes(nbytes, deadline_after(timeout))
+        # Objects first: making one may run the garbage collector, and with it anything that uses this producer.
         claim = Claim.__new__(Claim)
-        claim.owner = self
         claim.nbytes = nbytes
         claim.lease = Lease.__new__(Lease)
         claim.lease.owner = self
-        claim.lease.address = payload
         claim.lease.size = nbytes
-        self.is_claiming = True
+        claim.lease.address = self.reserve_bytes(nbytes, deadline_after(timeout))
+        claim.owner = self
+        self.is_busy = True
         self.epoch = 0
         return claim
 
@@ -271,7 +271,7 @@ cdef class Producer(Participant):
             store_relaxed_u64(&self.slot.wakes, self.wakes)
 
     cdef check_sending(self):
-        if self.is_claiming and not self.is_closed:
+        if self.is_busy and not self.is_closed:
             raise ClaimOpen(f"this producer of ring {self.ring.name!r} has an open claim; commit or abort it first")
         if self.epoch != process_epoch:
             self.check()
@@ -375,12 +375,12 @@ cdef class Claim:
             self.end()
 
     cdef check_open(self):
-        if self.owner is None or not self.owner.is_claiming:
+        if self.owner is None or not self.owner.is_busy:
             raise ValueError("this claim was committed or aborted already")
 
     cdef end(self):
         # The owner's epoch stays 0 until its next call has looked (Participant.check).
-        self.owner.is_claiming = False
+        self.owner.is_busy = False
         self.owner = None
         self.lease.has_ended = True
         if self.memory is not None:

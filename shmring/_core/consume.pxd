@@ -43,8 +43,10 @@ cdef inline int consume_refresh(Reader* reader) noexcept nogil:
     cdef uint64_t tail = load_acquire_u64(&reader.ring.producers.tail)
     if tail == reader.cursor:
         return EMPTY
-    if tail - reader.released > reader.ring.capacity or (tail + HEADER_BYTES) & (reader.ring.align - 1):
-        return layout_fault(&reader.fault, PRODUCERS_OFFSET, tail, reader.released)
+    # Beyond the cursor, but not by more than fits behind what is still held.
+    if (tail - reader.cursor > reader.ring.capacity - (reader.cursor - reader.released)
+            or (tail + HEADER_BYTES) & (reader.ring.align - 1)):
+        return layout_fault(&reader.fault, PRODUCERS_OFFSET, tail, reader.cursor)
     reader.cached_tail = tail
     return OK
 
