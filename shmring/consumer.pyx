@@ -364,13 +364,8 @@ cdef class View:
     cdef end(self):
         cdef Consumer owner = self.owner
         self.owner = None
-        self.loan.has_ended = True
-        if self.memory is not None:
-            try:
-                self.memory.release()
-            except BufferError:
-                pass                                    # something made from it lives on; it keeps the ring mapped
-            self.memory = None
+        self.loan.end(self.memory)
+        self.memory = None
         if owner.is_closed:
             return
         # Views may end in any order; the head moves up to the oldest that is still open.

@@ -20,7 +20,7 @@ cdef class Participant:
     cdef unsigned int epoch         # process_epoch when all was last known to be well; 0: closed, or busy with a claim
     cdef bint is_closed
     cdef bint is_busy               # a claim is open: nothing else may be written, epoch stays 0
-    cdef Py_ssize_t exports         # live buffers of claims and views
+    cdef Py_ssize_t pinned          # live buffers of claims and views that have not ended
     cdef readonly object policy     # WaitPolicy
     cdef int held                   # the policy's numbers, as C values
     cdef int yields
@@ -66,3 +66,6 @@ cdef class Lease:
     cdef Py_ssize_t size
     cdef bint is_readonly
     cdef bint has_ended             # the claim or view that it belongs to
+    cdef Py_ssize_t exports         # live buffers
+
+    cdef end(self, object memory)

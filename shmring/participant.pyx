@@ -151,13 +151,13 @@ cdef class Participant:
         Raises
         ------
         BufferError
-            Memory of a claim or a view is still in use (a memoryview, or an array made from one).
+            The memory of an open claim or view is in use (a memoryview, or an array made from one).
         """
         if self.is_closed:
             return
-        if self.exports and self.pid == os.getpid():
-            raise BufferError(f"{self.role_name()} of ring {self.ring.name!r}: {self.exports} buffers of its claims or views "
-                              f"are still in use; release them first")
+        if self.pinned and self.pid == os.getpid():
+            raise BufferError(f"{self.role_name()} of ring {self.ring.name!r}: the memory of {self.pinned} open claims or "
+                              f"views is in use; end them first")
         self.is_closed = True
         self.epoch = 0
         if self.pid != os.getpid():         # a forked child: all of it belongs to the parent
@@ -344,10 +344,25 @@ cdef class Lease:
         if self.has_ended:
             raise ValueError("the claim or view that lent this memory has ended")
         PyBuffer_FillInfo(buffer, self, self.address, self.size, self.is_readonly, flags)
-        self.owner.exports += 1
+        self.exports += 1
+        self.owner.pinned += 1
+        self.owner.ring.exports += 1
 
     def __releasebuffer__(self, Py_buffer* buffer):
-        self.owner.exports -= 1
+        self.exports -= 1
+        self.owner.ring.exports -= 1
+        if not self.has_ended:
+            self.owner.pinned -= 1
+
+    cdef end(self, object memory):
+        """The claim or view ends; `memory` is the memoryview that it handed out, or None."""
+        if memory is not None:
+            try:
+                memory.release()
+            except BufferError:
+                pass                        # something made from it lives on; it keeps the ring mapped
+        self.has_ended = True
+        self.owner.pinned -= self.exports
 
 
 def wait_any(handles, timeout):

@@ -382,13 +382,8 @@ cdef class Claim:
         # The owner's epoch stays 0 until its next call has looked (Participant.check).
         self.owner.is_busy = False
         self.owner = None
-        self.lease.has_ended = True
-        if self.memory is not None:
-            try:
-                self.memory.release()
-            except BufferError:
-                pass                                # something made from it lives on; it keeps the ring mapped
-            self.memory = None
+        self.lease.end(self.memory)
+        self.memory = None
 
     def __enter__(self):
         self.check_open()

@@ -23,6 +23,7 @@ cdef class Ring:
     cdef Mapping data_writable      # the data area twice in a row, made when the first producer asks
     cdef Mapping data_readable      # the same PROT_READ, made when the first consumer asks
     cdef object participants        # WeakSet of Participant: those this process made through this ring
+    cdef Py_ssize_t exports         # live buffers of claims and views, ended ones too
     cdef object __weakref__
 
     cdef raise_attach(self, int code, Fault* fault)

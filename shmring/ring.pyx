@@ -258,10 +258,13 @@ cdef class Ring:
         Raises
         ------
         BufferError
-            A claim's or a view's memory is still in use.
+            A claim's or a view's memory is still in use, if only by an array made from it; nothing was closed.
         """
         if self.is_closed:
             return
+        if self.exports:
+            raise BufferError(f"ring {self.name!r}: {self.exports} buffers of claims or views are still in use (arrays made from "
+                              f"them count); closing would unmap them")
         for participant in list(self.participants):
             participant.close()
         for mapping in (self.data_writable, self.data_readable, self.control):
