@@ -1,0 +1,65 @@
+"""Every example and every block of the README and the docs runs as a user would run it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks_of(page):
+    """The page's Python blocks; one that begins with `# NAME.py` is named, and belongs to the named ones next to it."""
+    groups, named = [], []
+    for code in BLOCK.findall(page.read_text()):
+        if re.match(r"# \w+\.py\n", code):
+            named.append(code)
+        else:
+            groups.append([code])
+    return ([named] if named else []) + groups
+
+
+def start(folder, code):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs_alone_and_cleans_up(path, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    process = subprocess.Popen([sys.executable, path], env=environment, stdout=subprocess.PIPE, text=True)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert output.strip(), "an example shows something"
+    # Examples put their pid into the names they make; other programs may use /dev/shm at the same time.
+    assert [name for name in os.listdir("/dev/shm") if str(process.pid) in name] == []
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_is_short(path):
+    assert len(path.read_text().splitlines()) <= 60
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [pytest.param(codes, id=f"{page.stem}-{number}") for page in PAGES for number, codes in enumerate(blocks_of(page))],
+)
+def test_block_runs(codes, tmp_path):
+    processes = [start(tmp_path, code) for code in codes]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(codes), outputs
+
+
+def test_readme_example_delivers_everything_in_either_order(tmp_path):
+    producer, consumer = blocks_of(ROOT / "README.md")[0]
+    for codes in (producer, consumer), (consumer, producer):
+        processes = [start(tmp_path, code) for code in codes]
+        outputs = "".join(process.communicate(timeout=60)[0] for process in processes)
+        assert "1000000 messages, the last one b'quote 999999'" in outputs
