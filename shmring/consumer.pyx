@@ -6,7 +6,6 @@ The kernel's consume.pxd does the work; this file turns bytes into Python object
 from cython cimport final
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.list cimport PyList_Append
 from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
@@ -129,7 +128,7 @@ cdef class Consumer(Participant):
             if self.epoch != process_epoch:             # the file was cut under the copy
                 self.check()
             consume_advance(&self.reader, length)
-            PyList_Append(messages, message)
+            messages.append(message)
             if self.reader.cursor - self.reader.released >= quarter:
                 self.release_handed_out()
             limit -= 1
