@@ -7,6 +7,7 @@
 
 cimport cython
 
+from shmring._core.guard cimport guard_hits
 from shmring.region cimport Region
 from shmring.sigbus cimport process_epoch
 
@@ -21,4 +22,4 @@ cdef class Mapping(Region):
 
 cdef inline bint mapping_is_truncated(Mapping mapping) noexcept nogil:
     """Whether a page was missing when somebody touched it; `mapping.check()` then raises with the reason."""
-    return mapping.is_cut or (mapping.guard != NULL and mapping.guard.hits != 0)
+    return mapping.is_cut or (mapping.guard != NULL and guard_hits(mapping.guard) != 0)

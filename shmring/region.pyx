@@ -22,6 +22,7 @@ from posix.mman cimport (
 )
 from posix.unistd cimport close as close_fd
 
+from shmring._core.guard cimport guard_hits, guard_low
 from shmring._core.pages cimport pages_cover, pages_huge_bytes, pages_map
 from shmring.sigbus cimport guard_close, guard_open, guard_set
 
@@ -155,7 +156,7 @@ cdef class Region:
         """Raise when the mapping is closed, or when a page was missing since the last look."""
         if self.closed:
             raise ValueError("the mapping is closed")
-        if self.is_cut or (self.guard != NULL and self.guard.hits != 0):
+        if self.is_cut or (self.guard != NULL and guard_hits(self.guard) != 0):
             self.explain()
         return 0
 
@@ -167,7 +168,7 @@ cdef class Region:
             self.is_cut = True
             raise self.cut(end, needed)
         error = self.missing(end, needed)
-        low = self.guard.low
+        low = guard_low(self.guard)
         if not pages_cover(self.address, self.length, self.copies(), self.prot, self.map_flags & ~MAP_POPULATE, self.fd,
                            self.options.offset, low):
             raise backing.map_failure(errno, f"map {self.size} bytes again", self.name)

@@ -3,16 +3,7 @@
 
 from libc.stdint cimport uintptr_t
 
-
-cdef struct Guard:
-    uintptr_t version           # even: the entry is stable; odd: it is being changed (writer: guard_set, guard_close)
-    uintptr_t start             # first byte of copy one, as an address; 0 in an unused entry (guard_set)
-    uintptr_t length            # bytes of one copy, a multiple of page (guard_set)
-    uintptr_t copies            # 2 for a mirrored mapping, else 1 (guard_set)
-    uintptr_t page              # bytes per page of this mapping: 4096, or the huge page (guard_set)
-    int prot                    # PROT_* that replacement pages get (guard_set)
-    unsigned int hits           # faults served since the owner last looked (handler adds, owner clears)
-    uintptr_t low               # lowest byte of copy one that was replaced, as an offset (handler lowers, owner resets)
+from shmring._core.guard cimport Guard
 
 
 # Counts faults served by the handler and forks that ended in this process; it starts at 1. Whoever caches something

@@ -3,11 +3,7 @@
 Owns: the process's SIGBUS action (from the first guarded mapping on), a chain of chunks of `Guard` entries that is
 never freed, and `process_epoch`.
 
-Invariant: an entry whose version is even describes a live mapping of ours or has start 0. Only the thread that took an
-entry (made its version odd) changes start, length, copies, page and prot; the handler only reads them, twice.
-
-Progress: the handler never waits: an entry that changes while it looks cannot be the one that faulted, because a
-mapping is closed only when nobody can touch it any more.
+How the handler reads an entry that a thread may be changing: _core/guard.pxd.
 
 What the handler does for an address of ours: put zeroed private pages from the faulting page to the end of that copy,
 add to hits, bump the epoch, return; the interrupted instruction goes on and reads zeros. For any other address it does
@@ -27,6 +23,11 @@ from libc.string cimport memcpy, memset
 from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, mmap
 from posix.signal cimport sigaction, sigaction_t, siginfo_t, sigset_t
 
+from shmring._core.atomic cimport u64
+from shmring._core.guard cimport (
+    Guard, guard_append, guard_count_epoch, guard_fill, guard_following, guard_hit, guard_read, guard_take,
+)
+
 
 cdef extern from * nogil:
     """
@@ -35,23 +36,6 @@ cdef extern from * nogil:
     #include <sys/uio.h>
     #include <ucontext.h>
     #include <unistd.h>
-
-    static inline uintptr_t shmring_guard_load(uintptr_t *word) { return __atomic_load_n(word, __ATOMIC_ACQUIRE); }
-    static inline void shmring_guard_store(uintptr_t *word, uintptr_t value) {
-        __atomic_store_n(word, value, __ATOMIC_RELEASE);
-    }
-    static inline int shmring_guard_take(uintptr_t *word, uintptr_t was, uintptr_t value) {
-        return __atomic_compare_exchange_n(word, &was, value, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
-    }
-    static inline void shmring_guard_fence(void) { __atomic_thread_fence(__ATOMIC_ACQ_REL); }
-    static inline void shmring_guard_count(volatile unsigned int *word) {
-        __atomic_fetch_add(word, 1, __ATOMIC_RELEASE);
-    }
-    static inline void shmring_guard_lower(uintptr_t *word, uintptr_t value) {
-        uintptr_t was = __atomic_load_n(word, __ATOMIC_RELAXED);
-        while (value < was && !__atomic_compare_exchange_n(word, &was, value, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-        }
-    }
 
     /* Stack pointer of the interrupted code, or 0 where we do not know how to find it. */
     static inline uintptr_t shmring_interrupted_stack(void *context) {
@@ -79,12 +63,6 @@ cdef extern from * nogil:
     static inline int shmring_action_is_default(struct sigaction *action) { return action->sa_handler == SIG_DFL; }
     static inline int shmring_action_is_ignore(struct sigaction *action) { return action->sa_handler == SIG_IGN; }
     """
-    uintptr_t shmring_guard_load(uintptr_t* word) noexcept
-    void shmring_guard_store(uintptr_t* word, uintptr_t value) noexcept
-    int shmring_guard_take(uintptr_t* word, uintptr_t was, uintptr_t value) noexcept
-    void shmring_guard_fence() noexcept
-    void shmring_guard_count(volatile unsigned int* word) noexcept
-    void shmring_guard_lower(uintptr_t* word, uintptr_t value) noexcept
     uintptr_t shmring_interrupted_stack(void* context) noexcept
     long shmring_read_self(void* to, uintptr_t start, size_t size) noexcept
     int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
@@ -106,7 +84,7 @@ cdef enum:
 
 
 cdef struct Chunk:
-    uintptr_t following         # address of the chunk after this one, or 0 (set once, by CAS)
+    u64 following               # address of the chunk after this one, or 0 (guard_append)
     Guard guards[CHUNK]
 
 
@@ -126,44 +104,29 @@ cdef Guard* guard_open() except? NULL:
     seen by the handler) until guard_set."""
     cdef Chunk* chunk = &first_chunk
     cdef Chunk* fresh
-    cdef uintptr_t version
-    cdef Guard* guard
     if is_declined:
         return NULL
     install()
     while True:
         for i in range(CHUNK):
-            guard = &chunk.guards[i]
-            version = shmring_guard_load(&guard.version)
-            # A failed exchange means another thread took this entry: it made progress, we look at the next one.
-            if not version & 1 and guard.start == 0 and shmring_guard_take(&guard.version, version, version + 1):
-                if guard.start == 0:
-                    return guard
-                shmring_guard_store(&guard.version, version)    # taken and filled since we looked
-        if shmring_guard_load(&chunk.following) == 0:
+            if guard_take(&chunk.guards[i]):
+                return &chunk.guards[i]
+        if guard_following(&chunk.following) == 0:
             fresh = <Chunk*>calloc(1, sizeof(Chunk))
             if fresh == NULL:
                 raise MemoryError("no memory for the table of guarded mappings")
-            if not shmring_guard_take(&chunk.following, 0, <uintptr_t>fresh):
+            if not guard_append(&chunk.following, <uintptr_t>fresh):
                 pass    # another thread appended first; ours leaks once, which costs less than a lock
-        chunk = <Chunk*>shmring_guard_load(&chunk.following)
+        chunk = <Chunk*>guard_following(&chunk.following)
 
 
 cdef void guard_set(Guard* guard, uintptr_t start, uintptr_t length, int copies, uintptr_t page,
                     int prot) noexcept nogil:
-    """Fill a taken entry, or move a live one; the handler sees either the old values or the new ones."""
-    cdef uintptr_t odd = guard.version | 1      # only we write an entry that we hold
-    shmring_guard_store(&guard.version, odd)
-    shmring_guard_fence()
-    guard.start, guard.length, guard.copies, guard.page = start, length, copies, page
-    guard.prot, guard.hits, guard.low = prot, 0, ~<uintptr_t>0
-    # sync: guard-ready (release). Publishes the fields; pairs with (acquire) in `owner_of`. Without it the handler may
-    # take a foreign address for ours and map zeros over somebody's memory.
-    shmring_guard_store(&guard.version, odd + 1)
+    guard_fill(guard, start, length, copies, page, prot)
 
 
 cdef void guard_close(Guard* guard) noexcept nogil:
-    guard_set(guard, 0, 0, 0, 1, 0)
+    guard_fill(guard, 0, 0, 0, 1, 0)
 
 
 # ---- the handler: async-signal-safe, no Python, no allocation, no lock ----------------------------------------------
@@ -171,23 +134,14 @@ cdef void guard_close(Guard* guard) noexcept nogil:
 cdef Guard* owner_of(uintptr_t address, Guard* copy) noexcept nogil:
     """The entry that covers the address, and in `copy` its fields as they were together; NULL when it is not ours."""
     cdef Chunk* chunk = &first_chunk
-    cdef Guard* guard
-    cdef uintptr_t version
     cdef int i
     while chunk != NULL:
         for i in range(CHUNK):
-            guard = &chunk.guards[i]
-            # sync: guard-ready (acquire). Orders the fields after the version they belong to.
-            version = shmring_guard_load(&guard.version)
-            if version & 1:
-                continue
-            copy[0] = guard[0]
-            shmring_guard_fence()
-            if shmring_guard_load(&guard.version) != version:
+            if not guard_read(&chunk.guards[i], copy):
                 continue
             if copy.start != 0 and address - copy.start < copy.length * copy.copies:
-                return guard
-        chunk = <Chunk*>shmring_guard_load(&chunk.following)
+                return &chunk.guards[i]
+        chunk = <Chunk*>guard_following(&chunk.following)
     return NULL
 
 
@@ -204,9 +158,8 @@ cdef bint serve(uintptr_t address) noexcept nogil:
     if mmap(<void*>(seen.start + copy_start + offset), seen.length - offset, seen.prot,
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED:
         return False
-    shmring_guard_lower(&guard.low, offset)
-    shmring_guard_count(&guard.hits)
-    shmring_guard_count(&process_epoch)
+    guard_hit(guard, offset)
+    guard_count_epoch(&process_epoch)
     return True
 
 
@@ -266,7 +219,7 @@ cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
 
 
 cdef void after_fork() noexcept nogil:
-    shmring_guard_count(&process_epoch)
+    guard_count_epoch(&process_epoch)
 
 
 if pthread_atfork(NULL, NULL, after_fork) != 0:

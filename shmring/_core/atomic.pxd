@@ -17,9 +17,11 @@ cdef extern from "shmring/atomic.h" nogil:
     uint64_t load_acquire_u64 "shmring_load_acquire_u64" (const u64* word) noexcept
     void store_relaxed_u64 "shmring_store_relaxed_u64" (u64* word, uint64_t value) noexcept
     void store_release_u64 "shmring_store_release_u64" (u64* word, uint64_t value) noexcept
+    int cas_u64 "shmring_cas_u64" (u64* word, uint64_t expected, uint64_t desired) noexcept
     uint64_t or_u64 "shmring_or_u64" (u64* word, uint64_t bits) noexcept
     uint64_t and_u64 "shmring_and_u64" (u64* word, uint64_t bits) noexcept
 
     void fence_full "shmring_fence_full" () noexcept
     void fence_compiler "shmring_fence_compiler" () noexcept
+    void count "shmring_count" (volatile unsigned int* counter) noexcept
     void pause "shmring_pause" () noexcept
