@@ -10,11 +10,14 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from shmring._core.atomic cimport fence_compiler, load_acquire_u32, load_acquire_u64, load_relaxed_u32, load_relaxed_u64, store_relaxed_u64, u32
+from shmring._core.atomic cimport u32
 from shmring._core.consume cimport (Reader, consume_advance, consume_count, consume_has_data, consume_peek,
-                                    consume_refresh, consume_release)
+                                    consume_refresh, consume_release, consume_start)
+from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport CORRUPT, EMPTY, OK, ROLE_CONSUMER, Bell
 from shmring._core.record cimport record_span
+from shmring._core.repair cimport participant_note_wakes, participant_sole
+from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring.participant cimport Lease, Participant, Ready
 from shmring.ring cimport NO_WAIT, Ring, corrupt, deadline_after
 from shmring.sigbus cimport process_epoch
@@ -27,7 +30,7 @@ cdef enum:
 
 cdef bint reader_is_ready(const void* state, uint64_t unused) noexcept nogil:
     cdef const Reader* reader = <const Reader*> state
-    return consume_has_data(reader) or load_relaxed_u32(&reader.ring.producers.shutdown) != 0
+    return consume_has_data(reader) or shutdown_is_seen(&reader.ring)
 
 
 @final
@@ -51,11 +54,7 @@ cdef class Consumer(Participant):
         self.reader.slot = self.slot
         self.reader.participant = self.number
         self.reader.must_fence = self.short_slices
-        self.reader.group = &ring.map.groups[load_relaxed_u32(&self.slot.group)]
-        self.reader.released = load_acquire_u64(&self.reader.group.head)
-        self.reader.cursor = self.reader.cached_tail = self.reader.released
-        self.reader.redelivered_until = load_relaxed_u64(&self.reader.group.cursor)
-        store_relaxed_u64(&self.reader.group.cursor, self.reader.cursor)
+        consume_start(&self.reader)
 
     # ---- receiving -----------------------------------------------------------------------------------------------
 
@@ -124,8 +123,7 @@ cdef class Consumer(Participant):
             self.await_record(&payload, &length, deadline_after(timeout))
         while True:
             message = PyBytes_FromStringAndSize(payload, length)
-            fence_compiler()
-            if self.epoch != process_epoch:             # the file was cut under the copy
+            if not guard_copy_is_whole(self.epoch, &process_epoch):     # the file was cut under the copy
                 self.check()
             consume_advance(&self.reader, length)
             messages.append(message)
@@ -152,8 +150,7 @@ cdef class Consumer(Participant):
             if length > <uint64_t> target.len:
                 raise ValueError(f"the message has {length} bytes, the buffer {target.len}")
             memcpy(target.buf, payload, length)
-            fence_compiler()
-            if self.epoch != process_epoch:
+            if not guard_copy_is_whole(self.epoch, &process_epoch):
                 self.check()
             consume_advance(&self.reader, length)
             self.release_handed_out()
@@ -227,8 +224,7 @@ cdef class Consumer(Participant):
         if code[0] != OK:
             return None
         message = PyBytes_FromStringAndSize(payload, length)
-        fence_compiler()
-        if self.epoch != process_epoch:                 # the file was cut under the copy
+        if not guard_copy_is_whole(self.epoch, &process_epoch):         # the file was cut under the copy
             code[0] = STALE
             return None
         consume_advance(&self.reader, length)
@@ -260,13 +256,12 @@ cdef class Consumer(Participant):
         cdef uint64_t position = self.reader.cursor if self.oldest_loan is None else self.oldest_loan.position
         if position != self.reader.released:
             self.wakes += consume_release(&self.reader, position)
-            store_relaxed_u64(&self.slot.wakes, self.wakes)
+            participant_note_wakes(self.slot, self.wakes)
 
     cdef check_receiving(self):
         if self.epoch != process_epoch:
             self.check()
-        # sync: shutdown (acquire). Whoever sees the flag sees what was published before; pairs with (release) in Ring.shutdown.
-        if load_acquire_u32(&self.reader.ring.producers.shutdown) and not consume_has_data(&self.reader):
+        if shutdown_has_begun(&self.reader.ring) and not consume_has_data(&self.reader):
             raise ShutDown(f"ring {self.ring.name!r} was shut down, and group {self.group!r} has everything")
 
     cdef raise_code(self, int code):
@@ -274,7 +269,7 @@ cdef class Consumer(Participant):
         raise corrupt(&self.reader.fault, self.ring.name)
 
     cdef raise_empty(self):
-        cdef object sole = load_relaxed_u32(&self.reader.ring.producers.sole)
+        cdef object sole = participant_sole(&self.reader.ring)
         writer = self.ring.describe_participant(sole - 1) if sole else "nobody"
         raise TimeoutError(f"no message for group {self.group!r} of ring {self.ring.name!r}; it is written by {writer}")
 

@@ -20,12 +20,14 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
-from shmring._core.atomic cimport add_u32, load_relaxed_u32, pause, store_relaxed_u32, store_relaxed_u64, u32
-from shmring._core.doorbell cimport WAKE_ALL, bell_arm, bell_disarm, bell_park, bell_unpark
-from shmring._core.futex cimport (FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_wait, futex_waitv, futex_wake, lock_byte,
+from shmring._core.atomic cimport pause, u32
+from shmring._core.doorbell cimport WAKE_ALL, bell_arm, bell_disarm, bell_park, bell_ring, bell_sequence, bell_unpark
+from shmring._core.futex cimport (FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_wait, futex_waitv, lock_byte,
                                   membarrier_register, now_ns, yield_slice)
 from shmring._core.layout cimport (GROUP_ACTIVE, LOCK_PARTICIPANT, OK, ROLE_CONSUMER, ROLE_PRODUCER, Bell, Fault, Slot)
-from shmring._core.repair cimport group_check, participant_enter, participant_is_active, participant_leave
+from shmring._core.repair cimport (group_check, group_member, group_take, participant_become_sole, participant_enter,
+                                   participant_is_active, participant_leave, participant_note_parks,
+                                   participant_note_waits, participant_sole)
 from shmring.mapping cimport Mapping
 from shmring.ring cimport Ring, corrupt, deadline_after
 from shmring.sigbus cimport process_epoch
@@ -95,7 +97,7 @@ cdef class Participant:
         cdef Fault fault
         cdef uint32_t group = 0, holder
         if role == ROLE_PRODUCER:
-            holder = load_relaxed_u32(&self.ring.map.producers.sole)
+            holder = participant_sole(&self.ring.map)
             if holder and self.ring.is_alive(holder - 1):
                 raise ProducerTaken(errno.EAGAIN, f"ring {self.ring.name!r} is for a single producer and has one: "
                                                   f"{self.ring.describe_participant(holder - 1)}")
@@ -103,7 +105,7 @@ cdef class Participant:
             number = self.ring._find_group(name)
             if number is not None:
                 group = number
-                holder = load_relaxed_u32(&self.ring.map.groups[group].member)
+                holder = group_member(&self.ring.map, group)
                 if holder and self.ring.is_alive(holder - 1):
                     raise MemberTaken(errno.EAGAIN, f"group {name!r} of ring {self.ring.name!r} has its member: "
                                                     f"{self.ring.describe_participant(holder - 1)}")
@@ -113,9 +115,9 @@ cdef class Participant:
                 raise corrupt(&fault, self.ring.name)
         self.take_slot(fd, role, group)
         if role == ROLE_PRODUCER:
-            store_relaxed_u32(&self.ring.map.producers.sole, self.number + 1)
+            participant_become_sole(&self.ring.map, self.number)
         else:
-            store_relaxed_u32(&self.ring.map.groups[group].member, self.number + 1)
+            group_take(&self.ring.map, group, self.number)
 
     cdef take_slot(self, int fd, uint32_t role, uint32_t group):
         """The first slot that is free and whose life lock nobody holds (an orphaned child may hold a free one's)."""
@@ -163,8 +165,7 @@ cdef class Participant:
         if self.pid != os.getpid():         # a forked child: all of it belongs to the parent
             return
         while self.waiting:
-            add_u32(self.own_word(), 1)
-            futex_wake(self.own_word(), WAKE_ALL)
+            bell_ring(self.own_word(), WAKE_ALL)
             time.sleep(0)
         self.detach()
 
@@ -220,7 +221,7 @@ cdef class Participant:
         cdef int look
         cdef bint is_ready = False
         self.waits += 1
-        store_relaxed_u64(&self.slot.waits, self.waits)
+        participant_note_waits(self.slot, self.waits)
         for look in range(self.held):
             if ready(state, argument):
                 return 1
@@ -252,8 +253,7 @@ cdef class Participant:
             self.waiting -= 1
             if self.parked:
                 # Another thread of ours sleeps on the same word, and the wake that was meant for it may have come to us.
-                add_u32(self.own_word(), 1)
-                futex_wake(self.own_word(), 1)
+                bell_ring(self.own_word(), 1)
 
     cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
         """One time slice of sleep, unless it is ready: the waiter's side of _core/doorbell.pxd."""
@@ -263,7 +263,7 @@ cdef class Participant:
         self.arm()
         self.begin_park(argument)
         try:
-            sequence = load_relaxed_u32(word)
+            sequence = bell_sequence(word)
             if ready(state, argument):
                 return True
             with nogil:
@@ -284,7 +284,7 @@ cdef class Participant:
         self.parked += 1
         bell_park(self.own_bell(), self.number)
         self.parks_done += 1
-        store_relaxed_u64(&self.slot.parks, self.parks_done)
+        participant_note_parks(self.slot, self.parks_done)
 
     cdef end_park(self):
         self.parked -= 1
@@ -416,7 +416,7 @@ cdef list park_any(list participants, int64_t deadline):
             begun.append(each)
             slice_ns = min(slice_ns, SHORT_SLICE_NS if each.short_slices else each.slice_ns)
             waiters[index].address = <uint64_t> each.own_word()
-            waiters[index].value = load_relaxed_u32(each.own_word())
+            waiters[index].value = bell_sequence(each.own_word())
             waiters[index].flags = FUTEX2_SIZE_U32
             waiters[index].reserved = 0
         ready = ready_ones(participants)

@@ -10,13 +10,15 @@ from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from shmring._core.atomic cimport (fence_compiler, load_acquire_u32, load_acquire_u64, load_relaxed_u32,
-                                   load_relaxed_u64, store_relaxed_u64, u32)
-from shmring._core.layout cimport (CORRUPT, FULL, GROUP_ACTIVE, HEADER_BYTES, OK, ROLE_PRODUCER, TOO_LARGE, Bell,
-                                   Group)
-from shmring._core.produce cimport (Writer, produce_finish, produce_has_room, produce_publish, produce_reserve,
-                                    produce_scan_gate)
+from shmring._core.atomic cimport u32
+from shmring._core.guard cimport guard_copy_is_whole
+from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
+from shmring._core.produce cimport (Writer, produce_aim, produce_finish, produce_has_room, produce_publish,
+                                    produce_reserve, produce_start)
 from shmring._core.record cimport record_span
+from shmring._core.repair cimport participant_note_wakes
+from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
+from shmring._core.snapshot cimport GroupSnapshot, snapshot_group
 from shmring.participant cimport Lease, Participant, Ready
 from shmring.ring cimport FOR_EVER, NO_WAIT, Ring, corrupt, deadline_after
 from shmring.sigbus cimport process_epoch
@@ -29,7 +31,7 @@ cdef enum:
 
 cdef bint writer_is_ready(const void* state, uint64_t span) noexcept nogil:
     cdef const Writer* writer = <const Writer*> state
-    return produce_has_room(writer, span) or load_relaxed_u32(&writer.ring.producers.shutdown) != 0
+    return produce_has_room(writer, span) or shutdown_is_seen(&writer.ring)
 
 
 @final
@@ -50,17 +52,8 @@ cdef class Producer(Participant):
         self.writer.participant = self.number
         self.writer.must_fence = self.short_slices
         self.writer.max_message = ring.max_message
-        self.writer.position = load_acquire_u64(&ring.map.producers.tail)
-        self.writer.published = self.writer.position
         self.wanted = 0
-        code = OK
-        if (self.writer.position + HEADER_BYTES) & (ring.map.align - 1):
-            self.writer.fault.offset, self.writer.fault.value = 4096, self.writer.position
-            self.writer.fault.limit = ring.map.align
-            code = CORRUPT
-        else:
-            code = produce_scan_gate(&self.writer.ring, self.writer.position, &self.writer.cached_gate, &self.writer.fault)
-        if code != OK:
+        if produce_start(&self.writer) != OK:
             self.close()
             raise corrupt(&self.writer.fault, ring.name)
 
@@ -152,7 +145,7 @@ cdef class Producer(Participant):
         try:
             if self.epoch != process_epoch:
                 self.check_sending()
-            if load_relaxed_u32(&self.writer.ring.producers.shutdown):
+            if shutdown_is_seen(&self.writer.ring):
                 self.check_sending()
             # No Python code runs between reserve and finish, and the writer is consistent before and after, so that whatever
             # a message's buffer method does to this producer is in order.
@@ -222,14 +215,13 @@ cdef class Producer(Participant):
         """The fast path: no wait, no exception. A kernel code, or STALE."""
         cdef char* payload = NULL
         cdef int code
-        if self.epoch != process_epoch or load_relaxed_u32(&self.writer.ring.producers.shutdown):
+        if self.epoch != process_epoch or shutdown_is_seen(&self.writer.ring):
             return STALE
         code = produce_reserve(&self.writer, length, &payload)
         if code != OK:
             return code
         memcpy(payload, data, length)
-        fence_compiler()
-        if self.epoch != process_epoch:                 # the file was cut under the copy: nothing is published
+        if not guard_copy_is_whole(self.epoch, &process_epoch):         # the file was cut under the copy: nothing is published
             return STALE
         produce_finish(&self.writer, length)
         self.wakes += produce_publish(&self.writer)
@@ -241,8 +233,7 @@ cdef class Producer(Participant):
         while True:
             payload = self.reserve_bytes(length, deadline)
             memcpy(payload, data, length)
-            fence_compiler()
-            if self.epoch == process_epoch:
+            if guard_copy_is_whole(self.epoch, &process_epoch):
                 break
             self.check_sending()
         produce_finish(&self.writer, length)
@@ -268,15 +259,14 @@ cdef class Producer(Participant):
     cdef publish(self):
         if self.writer.position != self.writer.published:
             self.wakes += produce_publish(&self.writer)
-            store_relaxed_u64(&self.slot.wakes, self.wakes)
+            participant_note_wakes(self.slot, self.wakes)
 
     cdef check_sending(self):
         if self.is_busy and not self.is_closed:
             raise ClaimOpen(f"this producer of ring {self.ring.name!r} has an open claim; commit or abort it first")
         if self.epoch != process_epoch:
             self.check()
-        # sync: shutdown (acquire). Pairs with (release) in Ring.shutdown.
-        if load_acquire_u32(&self.writer.ring.producers.shutdown):
+        if shutdown_has_begun(&self.writer.ring):
             raise ShutDown(f"ring {self.ring.name!r} was shut down")
 
     cdef raise_code(self, int code, uint64_t length):
@@ -287,20 +277,18 @@ cdef class Producer(Participant):
 
     cdef raise_full(self, uint64_t length):
         """TimeoutError that names who is in the way."""
-        cdef uint64_t position = self.writer.position, head
-        cdef Group* group
-        cdef uint32_t number, member
+        cdef uint64_t position = self.writer.position
+        cdef GroupSnapshot group
+        cdef uint32_t number
         cdef list behind = []
         for number in range(self.writer.ring.n_groups):
-            group = &self.writer.ring.groups[number]
-            if load_acquire_u32(&group.state) != GROUP_ACTIVE:
+            if not snapshot_group(&self.writer.ring, number, &group):
                 continue
-            head = load_acquire_u64(&group.head)
-            if position + record_span(length, self.writer.ring.align) - head <= self.writer.ring.capacity:
+            if position + record_span(length, self.writer.ring.align) - group.head <= self.writer.ring.capacity:
                 continue
-            member = load_relaxed_u32(&group.member)
-            reader = self.ring.describe_participant(member - 1) if member else "nobody: start one, or call remove_group"
-            behind.append(f"group {self.ring.group_name(number)!r} is {position - head} bytes behind, read by {reader}")
+            reader = (self.ring.describe_participant(group.member - 1) if group.member
+                      else "nobody: start one, or call remove_group")
+            behind.append(f"group {self.ring.group_name(number)!r} is {position - group.head} bytes behind, read by {reader}")
         raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
                            f"{'; '.join(behind) or 'room came this moment'}")
 
@@ -316,11 +304,7 @@ cdef class Producer(Participant):
         return record_span(self.wanted, self.writer.ring.align)
 
     cdef announce(self, uint64_t argument):
-        cdef uint64_t target = self.writer.position + argument - self.writer.ring.capacity
-        cdef uint64_t others = load_relaxed_u64(&self.slot.room_target)
-        # Threads of ours that already sleep keep the lower target; the last one to stay sets its own.
-        if self.parked == 0 or <int64_t> (target - others) < 0:
-            store_relaxed_u64(&self.slot.room_target, target)
+        produce_aim(&self.writer, argument, self.parked != 0)
 
     cdef Bell* own_bell(self):
         return self.writer.ring.room_bell

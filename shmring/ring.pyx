@@ -16,8 +16,6 @@ from libc.errno cimport EINTR
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from shmring._core.atomic cimport (load_acquire_u32, load_relaxed_u32, load_relaxed_u64, store_relaxed_u32,
-                                   store_release_u32)
 from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.futex cimport byte_is_locked, lock_byte, now_ns
 from shmring._core.layout cimport (CORRUPT, FLAG_SINGLE_PRODUCER, GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING,
@@ -25,7 +23,9 @@ from shmring._core.layout cimport (CORRUPT, FLAG_SINGLE_PRODUCER, GROUP_ACTIVE, 
                                    MAX_GROUPS, MAX_PARTICIPANTS, MIN_CAPACITY, NOT_A_RING, NOT_READY, OK, OTHER_LAYOUT,
                                    ROLE_PRODUCER, Fault, Identity, RingMap, Slot, layout_attach, layout_data_offset,
                                    layout_point)
-from shmring._core.repair cimport (group_begin, group_end, layout_create, participant_is_active, participant_leave)
+from shmring._core.repair cimport (group_begin, group_end, group_member, group_state, layout_create,
+                                   participant_is_active, participant_leave)
+from shmring._core.shutdown cimport shutdown_begin, shutdown_has_begun
 from shmring.mapping cimport Mapping
 
 from shmring import evidence
@@ -223,7 +223,7 @@ cdef class Ring:
             number = self._find_group(name)
             if number is None:
                 raise KeyError(f"ring {self.name!r} has no group {name!r}")
-            member = load_relaxed_u32(&self.map.groups[<uint32_t> number].member)
+            member = group_member(&self.map, number)
             if member and self.is_alive(member - 1):
                 raise MemberTaken(f"group {name!r} of ring {self.name!r} is read by {self.describe_participant(member - 1)}")
             if member:
@@ -234,9 +234,7 @@ cdef class Ring:
     def shutdown(self):
         """No more messages: producers get ShutDown at once, consumers after they have drained their group. For good."""
         self.check_writable()
-        # sync: shutdown (release). What was published before is visible to who sees the flag; pairs with (acquire) in is_shutdown.
-        store_release_u32(&self.map.producers.shutdown, 1)
-        doorbell_ring_all(&self.map)
+        shutdown_begin(&self.map)
 
     def repair(self):
         """Free what dead participants left: slots, roles, wait bits. Returns the number of participants found dead.
@@ -341,8 +339,7 @@ cdef class Ring:
     @property
     def is_shutdown(self):
         self.check_open()
-        # sync: shutdown (acquire). Pairs with (release) in Ring.shutdown.
-        return load_acquire_u32(&self.map.producers.shutdown) != 0
+        return shutdown_has_begun(&self.map)
 
     @property
     def closed(self):
@@ -404,13 +401,13 @@ cdef class Ring:
         # We hold the lock, so whoever began these is dead.
         cdef uint32_t number
         for number in range(self.map.n_groups):
-            if load_acquire_u32(&self.map.groups[number].state) == GROUP_JOINING:
+            if group_state(&self.map, number) == GROUP_JOINING:
                 group_end(&self.map.groups[number])
 
     def _find_group(self, str name):
         cdef uint32_t number
         for number in range(self.map.n_groups):
-            if load_acquire_u32(&self.map.groups[number].state) == GROUP_ACTIVE and self.group_name(number) == name:
+            if group_state(&self.map, number) == GROUP_ACTIVE and self.group_name(number) == name:
                 return number
         return None
 
@@ -423,7 +420,7 @@ cdef class Ring:
         memset(padded, 0, sizeof(padded))
         memcpy(padded, <const char*> encoded, len(encoded))
         for number in range(self.map.n_groups):
-            if load_acquire_u32(&self.map.groups[number].state) == GROUP_FREE:
+            if group_state(&self.map, number) == GROUP_FREE:
                 group_begin(&self.map, number, padded, latest)
                 return number
         names = [self.group_name(number) for number in range(self.map.n_groups)]

@@ -15,6 +15,7 @@ from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_room
 from shmring._core.layout cimport (CORRUPT, EMPTY, HEADER_BYTES, PRODUCERS_OFFSET, Fault, Group, OK, RingMap, Slot,
                                    layout_fault)
 from shmring._core.record cimport record_payload, record_read_header, record_span
+from shmring._core.repair cimport participant_group
 
 # What a consumer knows; private to its process, changed only with the GIL held.
 cdef struct Reader:
@@ -30,6 +31,17 @@ cdef struct Reader:
     uint32_t participant        # slot number
     bint must_fence             # membarrier was refused to this process: see doorbell.pxd
     Fault fault
+
+
+# Begin where the group stands; `ring` and `slot` are set.
+cdef inline void consume_start(Reader* reader) noexcept nogil:
+    reader.group = &reader.ring.groups[participant_group(reader.slot)]
+    # sync: room-ready (acquire). The cursor that is read next is not before this head; pairs with (release) in consume_release.
+    reader.released = load_acquire_u64(&reader.group.head)
+    reader.cursor = reader.cached_tail = reader.released
+    # Relaxed: its writer, the member before us, is gone.
+    reader.redelivered_until = load_relaxed_u64(&reader.group.cursor)
+    store_relaxed_u64(&reader.group.cursor, reader.cursor)
 
 
 # Is tail beyond the cursor? For waiting threads: changes nothing. Relaxed: whoever acts on it calls consume_refresh.

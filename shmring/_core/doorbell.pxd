@@ -28,7 +28,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_relaxed_u32, load_relaxed_u64, or_u64,
-                                   store_relaxed_u64, u64)
+                                   u32)
 from shmring._core.futex cimport futex_wake, membarrier
 from shmring._core.layout cimport Bell, Group, RingMap
 
@@ -77,6 +77,17 @@ cdef inline void bell_unpark(Bell* bell, uint32_t participant) noexcept nogil:
     and_u64(&bell.parked[participant >> 6], ~(<uint64_t> 1 << (participant & 63)))
 
 
+# W3. Relaxed: the fence of W2 came before it.
+cdef inline uint32_t bell_sequence(const u32* word) noexcept nogil:
+    return load_relaxed_u32(word)
+
+
+# N5 for sleepers of this process, or for all. Returns the number that woke.
+cdef inline int bell_ring(u32* word, int count) noexcept nogil:
+    add_u32(word, 1)
+    return futex_wake(word, count)
+
+
 # N3-N5 for data: `old_tail` is where tail stood before this publish. A parked member is woken by whoever published the record
 # at its cursor, and by nobody after: a burst costs one wake. (If the cursor lies before old_tail, an earlier notifier saw the
 # bit, or the waiter's look saw its record.) Returns the number of wake calls.
@@ -98,8 +109,7 @@ cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail) noexcept no
     while groups:
         group = lowest_bit(groups)
         groups &= groups - 1
-        add_u32(&ring.groups[group].sequence, 1)
-        futex_wake(&ring.groups[group].sequence, 1)
+        bell_ring(&ring.groups[group].sequence, 1)
         wakes += 1
     return wakes
 
@@ -118,8 +128,7 @@ cdef inline int doorbell_ring_room(RingMap* ring, uint64_t old_head, uint64_t ne
             target = load_relaxed_u64(&ring.participants[word * 64 + lowest_bit(bits)].room_target)
             bits &= bits - 1
             if target - old_head - 1 < new_head - old_head:      # old_head < target <= new_head, as positions
-                add_u32(&ring.room_bell.sequence, 1)
-                futex_wake(&ring.room_bell.sequence, WAKE_ALL)
+                bell_ring(&ring.room_bell.sequence, WAKE_ALL)
                 return 1
     return 0
 
@@ -129,7 +138,5 @@ cdef inline void doorbell_ring_all(RingMap* ring) noexcept nogil:
     cdef uint32_t group
     fence_full()
     for group in range(ring.n_groups):
-        add_u32(&ring.groups[group].sequence, 1)
-        futex_wake(&ring.groups[group].sequence, WAKE_ALL)
-    add_u32(&ring.room_bell.sequence, 1)
-    futex_wake(&ring.room_bell.sequence, WAKE_ALL)
+        bell_ring(&ring.groups[group].sequence, WAKE_ALL)
+    bell_ring(&ring.room_bell.sequence, WAKE_ALL)

@@ -7,13 +7,13 @@
 # Progress: wait-free; the groups are scanned only when the cached room is used up. Killed before the store of tail: nothing
 # happened. Killed after it: the record is complete.
 # Source: Lamport's ring with a cached remote index, as in rigtorp/SPSCQueue; reserve and commit as in Linux BPF ring buffers.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (fence_compiler, load_acquire_u32, load_acquire_u64, load_relaxed_u32, load_relaxed_u64,
                                    store_relaxed_u64, store_release_u64)
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_data
-from shmring._core.layout cimport (FULL, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, Fault, Group, OK, RingMap, Slot,
-                                   TOO_LARGE, layout_fault)
+from shmring._core.layout cimport (FULL, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, PRODUCERS_OFFSET, Fault, Group, OK, RingMap,
+                                   Slot, TOO_LARGE, layout_fault)
 from shmring._core.record cimport record_payload, record_span, record_write_header
 
 # What a producer knows; private to its process, changed only with the GIL held.
@@ -56,6 +56,25 @@ cdef inline int produce_scan_gate(const RingMap* ring, uint64_t position, uint64
             most = used
     gate[0] = position - most
     return OK
+
+
+# Begin where the last producer stopped; `ring` is set.
+cdef inline int produce_start(Writer* writer) noexcept nogil:
+    # sync: record-ready (acquire). Our own records follow those before tail; pairs with (release) in produce_publish.
+    writer.position = load_acquire_u64(&writer.ring.producers.tail)
+    writer.published = writer.position
+    if (writer.position + HEADER_BYTES) & (writer.ring.align - 1):
+        return layout_fault(&writer.fault, PRODUCERS_OFFSET, writer.position, writer.ring.align)
+    return produce_scan_gate(&writer.ring, writer.position, &writer.cached_gate, &writer.fault)
+
+
+# Say from which gate on the room for `span` bytes is there, before the parked bit is set. Threads of this producer that already
+# sleep (`others_sleep`) keep the lower target; the last one to stay sets its own.
+cdef inline void produce_aim(Writer* writer, uint64_t span, bint others_sleep) noexcept nogil:
+    cdef uint64_t target = writer.position + span - writer.ring.capacity
+    # Relaxed: only this producer writes it; the fence in bell_park makes it visible with the bit.
+    if not others_sleep or <int64_t> (target - load_relaxed_u64(&writer.slot.room_target)) < 0:
+        store_relaxed_u64(&writer.slot.room_target, target)
 
 
 # Would a record of `span` bytes fit now? For waiting threads: changes nothing.

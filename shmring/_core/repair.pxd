@@ -64,6 +64,34 @@ cdef inline bint participant_is_active(const Slot* slot) noexcept nogil:
     return load_acquire_u32(&slot.state) == SLOT_ACTIVE
 
 
+# A consumer's group. Relaxed: written once, before the slot became active.
+cdef inline uint32_t participant_group(const Slot* slot) noexcept nogil:
+    return load_relaxed_u32(&slot.group)
+
+
+# The single producer's slot + 1, or 0. Relaxed: it changes under the registry lock only; without it, a snapshot.
+cdef inline uint32_t participant_sole(const RingMap* ring) noexcept nogil:
+    return load_relaxed_u32(&ring.producers.sole)
+
+
+# Relaxed: as participant_sole.
+cdef inline void participant_become_sole(RingMap* ring, uint32_t number) noexcept nogil:
+    store_relaxed_u32(&ring.producers.sole, number + 1)
+
+
+# Statistics, without the lock: only the participant itself writes these words, and nobody concludes anything from them.
+cdef inline void participant_note_waits(Slot* slot, uint64_t waits) noexcept nogil:
+    store_relaxed_u64(&slot.waits, waits)
+
+
+cdef inline void participant_note_parks(Slot* slot, uint64_t parks) noexcept nogil:
+    store_relaxed_u64(&slot.parks, parks)
+
+
+cdef inline void participant_note_wakes(Slot* slot, uint64_t wakes) noexcept nogil:
+    store_relaxed_u64(&slot.wakes, wakes)
+
+
 # Undo everything that participant `number` may have left: bits, roles, then the slot itself. For the one that leaves and for
 # the dead alike. A dead member's head has not moved past what it did not release, so its group needs nothing more; a dead
 # single producer's unpublished bytes were never visible. Returns the role it had.
@@ -90,13 +118,29 @@ cdef inline uint32_t participant_leave(RingMap* ring, uint32_t number, bint died
 # ---- groups ------------------------------------------------------------------------------------------------------
 
 
+cdef inline uint32_t group_state(const RingMap* ring, uint32_t number) noexcept nogil:
+    # sync: group-ready (acquire). Name and head are visible; pairs with (release) in group_begin and group_settle.
+    return load_acquire_u32(&ring.groups[number].state)
+
+
+# Its member's slot + 1, or 0. Relaxed: it changes under the registry lock only; without it, a snapshot.
+cdef inline uint32_t group_member(const RingMap* ring, uint32_t number) noexcept nogil:
+    return load_relaxed_u32(&ring.groups[number].member)
+
+
+# Relaxed: as group_member.
+cdef inline void group_take(RingMap* ring, uint32_t number, uint32_t participant) noexcept nogil:
+    store_relaxed_u32(&ring.groups[number].member, participant + 1)
+
+
 # The lowest head of the settled groups other than `except_for`; tail if there are none.
 cdef inline uint64_t group_lowest_head(RingMap* ring, uint32_t except_for) noexcept nogil:
     cdef uint64_t lowest = 0, head
     cdef bint found = False
     cdef uint32_t number
     for number in range(ring.n_groups):
-        if number != except_for and load_acquire_u32(&ring.groups[number].state) == GROUP_ACTIVE:
+        if number != except_for and group_state(ring, number) == GROUP_ACTIVE:
+            # Acquire: group_begin says why.
             head = load_acquire_u64(&ring.groups[number].head)
             if not found or <int64_t> (head - lowest) < 0:
                 lowest = head
