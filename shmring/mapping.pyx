@@ -145,6 +145,7 @@ cdef class Mapping(Region):
             result = <unsigned char>self.address[self.index_of(key)]
         else:
             PySlice_Unpack(key, &start, &stop, &step)
+            self.check()        # converting the indices may have run code that closed us
             count = PySlice_AdjustIndices(self.extent, &start, &stop, step)
             if step == 1:
                 result = PyBytes_FromStringAndSize(self.address + start, count)
@@ -155,17 +156,19 @@ cdef class Mapping(Region):
         return result
 
     def __setitem__(self, key, value):
-        cdef Py_ssize_t start, stop, step, count
-        cdef unsigned char byte
+        cdef Py_ssize_t start, stop, step, count, byte
         self.check()
         self.check_writable()
         if not isinstance(key, slice):
             start = self.index_of(key)
-            byte = value
-            self.check()        # converting the index or the value may have run code that closed us
+            byte = operator.index(value)
+            if not 0 <= byte <= 255:
+                raise ValueError(f"a byte is 0 to 255, not {byte}")
+            self.check()
             self.address[start] = <char>byte
         else:
             PySlice_Unpack(key, &start, &stop, &step)
+            self.check()
             count = PySlice_AdjustIndices(self.extent, &start, &stop, step)
             if step == 1:
                 self.store(start, count, value)
