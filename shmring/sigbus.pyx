@@ -19,7 +19,7 @@ import os
 from libc.errno cimport errno
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport calloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 from posix.mman cimport MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_PRIVATE, mmap
 from posix.signal cimport sigaction, sigaction_t, siginfo_t, sigset_t
 
@@ -31,27 +31,29 @@ from shmring._core.guard cimport (
 
 cdef extern from * nogil:
     """
+    #include <errno.h>
     #include <pthread.h>
     #include <signal.h>
     #include <sys/uio.h>
     #include <ucontext.h>
     #include <unistd.h>
 
-    /* Stack pointer of the interrupted code, or 0 where we do not know how to find it. */
-    static inline uintptr_t shmring_interrupted_stack(void *context) {
+    /* Where this thread last faulted so that a signal was sent; it stays in every later signal's frame. 0: unknown. */
+    static inline uintptr_t shmring_last_fault(void *context) {
     #if defined(__x86_64__)
-        return (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_RSP];
+        return (uintptr_t)((ucontext_t *)context)->uc_mcontext.gregs[REG_CR2];
     #elif defined(__aarch64__)
-        return (uintptr_t)((ucontext_t *)context)->uc_mcontext.sp;
+        return (uintptr_t)((ucontext_t *)context)->uc_mcontext.fault_address;
     #else
         (void)context;
         return 0;
     #endif
     }
-    /* Reads our own memory without faulting when some of it is not there. */
-    static inline long shmring_read_self(void *to, uintptr_t from, size_t size) {
-        struct iovec local = {to, size}, remote = {(void *)from, size};
-        return (long)process_vm_readv(getpid(), &local, 1, &remote, 1, 0);
+    /* Whether a byte of our own memory has no page: asked without touching it. */
+    static inline int shmring_is_missing(uintptr_t address) {
+        char byte;
+        struct iovec local = {&byte, 1}, remote = {(void *)address, 1};
+        return process_vm_readv(getpid(), &local, 1, &remote, 1, 0) != 1 && errno == EFAULT;
     }
     /* Cython's types for handlers require the GIL; these do not. */
     static inline void shmring_action_call(struct sigaction *action, int number, void *info, void *context) {
@@ -63,8 +65,8 @@ cdef extern from * nogil:
     static inline int shmring_action_is_default(struct sigaction *action) { return action->sa_handler == SIG_DFL; }
     static inline int shmring_action_is_ignore(struct sigaction *action) { return action->sa_handler == SIG_IGN; }
     """
-    uintptr_t shmring_interrupted_stack(void* context) noexcept
-    long shmring_read_self(void* to, uintptr_t start, size_t size) noexcept
+    uintptr_t shmring_last_fault(void* context) noexcept
+    bint shmring_is_missing(uintptr_t address) noexcept
     int pthread_atfork(void (*prepare)() noexcept, void (*parent)() noexcept, void (*child)() noexcept)
     int pthread_sigmask(int how, const sigset_t* new, sigset_t* old)
     int sigemptyset(sigset_t* mask)
@@ -79,8 +81,6 @@ cdef extern from * nogil:
 
 cdef enum:
     CHUNK = 64          # entries per chunk
-    SCAN_BYTES = 16384  # of stack above a re-raised signal that may hold the first signal's frame
-    SCAN_WORDS = 256    # 32-bit words looked at in one go: this runs on a small signal stack
 
 
 cdef struct Chunk:
@@ -90,6 +90,7 @@ cdef struct Chunk:
 
 cdef Chunk first_chunk
 cdef sigaction_t previous       # the action before ours; written before our handler can run
+cdef volatile uintptr_t last_served     # the last address that the handler gave a page to; a hint, written by the handler
 cdef bint is_installed = False
 cdef bint is_declined = os.environ.get("SHMRING_SIGBUS") == "0"
 
@@ -158,33 +159,17 @@ cdef bint serve(uintptr_t address) noexcept nogil:
     if mmap(<void*>(seen.start + copy_start + offset), seen.length - offset, seen.prot,
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED:
         return False
+    last_served = address
     guard_hit(guard, offset)
     guard_count_epoch(&process_epoch)
     return True
 
 
-cdef bint serve_first_signal(uintptr_t stack) noexcept nogil:
-    """A handler installed after ours (faulthandler) reports a fault, puts ours back and raises SIGBUS again: the address
-    is then only in the first signal's frame, a little further up the stack. Without this, a process that enables
-    faulthandler late would die of a cut file."""
-    cdef int block[SCAN_WORDS]
-    cdef long got, i
-    cdef uintptr_t address, at = stack, end = stack + SCAN_BYTES
-    at -= at % 8
-    while at < end:
-        got = shmring_read_self(block, at, sizeof(block))
-        if got < 24:
-            return False
-        i = 0
-        while i * 4 + 24 <= got:
-            # struct siginfo: signo, errno, code, padding, address
-            if block[i] == SIGBUS and block[i + 1] == 0 and block[i + 2] == BUS_ADRERR:
-                memcpy(&address, &block[i + 4], sizeof(address))
-                if serve(address):
-                    return True
-            i += 2
-        at += sizeof(block) - 24       # blocks overlap, so that none can hide the record at its edge
-    return False
+cdef bint serve_raised(uintptr_t fault) noexcept nogil:
+    """A handler installed after ours (faulthandler) reports a fault, puts ours back and raises SIGBUS again; all that is
+    left of the fault is the thread's last fault address. A SIGBUS that was merely raised finds an address there that was
+    served long ago. Without this, a process that enables faulthandler late would die of a cut file."""
+    return fault != 0 and fault != last_served and shmring_is_missing(fault) and serve(fault)
 
 
 cdef void pass_on(int number, siginfo_t* info, void* context) noexcept nogil:
@@ -206,13 +191,11 @@ cdef void pass_on(int number, siginfo_t* info, void* context) noexcept nogil:
 
 cdef void on_sigbus(int number, siginfo_t* info, void* context) noexcept nogil:
     cdef int saved = errno
-    cdef uintptr_t stack
     cdef bint done = False
     if info.si_code == BUS_ADRERR:
         done = serve(<uintptr_t>info.si_addr)
     elif info.si_code == SI_TKILL and info.si_pid == getpid():
-        stack = shmring_interrupted_stack(context)
-        done = stack != 0 and serve_first_signal(stack)
+        done = serve_raised(shmring_last_fault(context))
     if not done:
         pass_on(number, info, context)
     (&errno)[0] = saved
