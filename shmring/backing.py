@@ -1,7 +1,7 @@
 """Opens, creates and reserves what a mapping stands on; knows descriptors and names, no addresses.
 
-Every function that returns a descriptor gives it away: the caller closes it. Every OSError becomes the class that
-`errors.mapping_error` has for it, with the numbers that this module can find out.
+Every function that returns a descriptor gives it away: the caller closes it. Every OSError becomes the class
+that `errors.mapping_error` has for it, with the numbers that this module can find out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from shmring.options import bad_geometry
 F_ADD_SEALS, F_GET_SEALS = 1033, 1034
 F_SEAL_SHRINK = 0x0002
 
-# ---- open ------------------------------------------------------------------------------------------------------------
+# ---- open --------------------------------------------------------------------------------------------------
+
 
 def open_file(path: str, *, access: str, create: bool, exclusive: bool, mode: int) -> tuple[int, bool]:
     """-> (descriptor, whether this call made the file)."""
@@ -39,13 +40,18 @@ def open_shm(name: str, *, access: str, create: bool, exclusive: bool, mode: int
 
     def attempt(flags: int) -> int:
         try:
-            return posix_ipc.SharedMemory(path, flags=flags, mode=mode, size=0,
-                                          read_only=access != "write" and not create).fd
+            return posix_ipc.SharedMemory(
+                path, flags=flags, mode=mode, size=0, read_only=access != "write" and not create
+            ).fd
         except posix_ipc.ExistentialError as error:
             code = errno.EEXIST if flags & os.O_EXCL else errno.ENOENT
             raise OSError(code, str(error)) from None
         except posix_ipc.PermissionsError as error:
             raise OSError(errno.EACCES, str(error)) from None
+        except OSError as error:
+            if error.errno is None:  # posix_ipc tells these two by their text only
+                raise OSError(errno.EMFILE if "process" in str(error) else errno.ENFILE, str(error)) from None
+            raise
 
     return _open(attempt, f"open shared memory {name!r}", name, create, exclusive)
 
@@ -67,7 +73,9 @@ def _open(attempt, action: str, name: str, create: bool, exclusive: bool) -> tup
             if not create:
                 raise mapping_error(errno.ENOENT, action, name) from error
             if not _parent_exists(name):
-                raise mapping_error(errno.ENOENT, action, name, numbers="its folder does not exist") from error
+                raise mapping_error(
+                    errno.ENOENT, action, name, numbers="its folder does not exist"
+                ) from error
             # Somebody unlinked it between our two attempts: they made progress, we try again.
         except OSError as error:
             raise mapping_error(error.errno or errno.EINVAL, action, name) from error
@@ -78,7 +86,7 @@ def _parent_exists(name: str) -> bool:
 
 
 def shm_path(name: str) -> str:
-    """"quotes" -> "/quotes", the form that shm_open(3) wants."""
+    """ "quotes" -> "/quotes", the form that shm_open(3) wants."""
     bare = name[1:] if name.startswith("/") else name
     if not bare or "/" in bare or "\0" in bare or bare in (".", "..") or len(os.fsencode(bare)) > 255:
         raise bad_geometry(f"{name!r} is no name for shared memory: 1 to 255 bytes without '/'")
@@ -103,7 +111,7 @@ def unlink_shm(name: str) -> None:
 def open_memfd(name: str, hugetlb_bytes: int = 0) -> int:
     flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
     if hugetlb_bytes:
-        flags |= os.MFD_HUGETLB | (hugetlb_bytes.bit_length() - 1) << 26      # MFD_HUGE_SHIFT
+        flags |= os.MFD_HUGETLB | (hugetlb_bytes.bit_length() - 1) << 26  # MFD_HUGE_SHIFT
     try:
         return os.memfd_create(name, flags)
     except OSError as error:
@@ -126,8 +134,13 @@ def identity(fd: int) -> tuple[int, int]:
 
 def check_identity(fd: int, expected: tuple[int, int], name: str) -> None:
     if identity(fd) != expected:
-        raise mapping_error(errno.ENOENT, f"map {name!r} as pickled", name, MappingNotFound,
-                            "the name stands for another object now")
+        raise mapping_error(
+            errno.ENOENT,
+            f"map {name!r} as pickled",
+            name,
+            MappingNotFound,
+            "the name stands for another object now",
+        )
 
 
 def seal_against_shrinking(fd: int) -> None:
@@ -142,21 +155,29 @@ def is_sealed_against_shrinking(fd: int) -> bool:
     try:
         return bool(fcntl.fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK)
     except OSError:
-        return False        # only memfds and tmpfs files know seals
+        return False  # only memfds and tmpfs files know seals
 
 
 def may_be_cut(fd: int) -> bool:
-    """Whether a page of this file can go missing: not when it is sealed against shrinking and has all its pages."""
+    """Whether a page of this file can go missing: not when it is sealed against shrinking and has all its
+    pages.
+    """
     status = os.fstat(fd)
     if not stat.S_ISREG(status.st_mode):
         return False
     return status.st_blocks * 512 < status.st_size or not is_sealed_against_shrinking(fd)
 
 
-# ---- reserve ---------------------------------------------------------------------------------------------------------
+# ---- reserve -----------------------------------------------------------------------------------------------
 
-def extend(fd: int, end: int, *, reserve: bool, in_memory: bool, action: str, name: object) -> None:
-    """Make the file at least `end` bytes long, with its pages allocated when `reserve`; undone when it fails."""
+
+def extend(
+    fd: int, end: int, *, reserve: bool, allocate: bool, in_memory: bool, action: str, name: object
+) -> None:
+    """Make the file at least `end` bytes long; undone when it fails.
+
+    With `reserve` there must be room for all of its pages, and with `allocate` too they are allocated here.
+    """
     status = os.fstat(fd)
     had, held = status.st_size, status.st_blocks * 512
     _check_file_limit(end, had, action, name)
@@ -165,13 +186,14 @@ def extend(fd: int, end: int, *, reserve: bool, in_memory: bool, action: str, na
             os.ftruncate(fd, end)
         if reserve:
             _check_room(fd, end - held, in_memory, action, name)
-            os.posix_fallocate(fd, 0, end)
+            if allocate:
+                os.posix_fallocate(fd, 0, end)
     except OSError as error:
         if had < end:
             try:
                 os.ftruncate(fd, had)
             except OSError:
-                pass        # sealed against shrinking: the caller gives the descriptor up anyway
+                pass  # sealed against shrinking: the caller gives the descriptor up anyway
         if isinstance(error, MappingError):
             raise
         raise mapping_error(error.errno, action, name, numbers=_room_text(fd, end - held)) from error
@@ -187,7 +209,9 @@ def _check_file_limit(end: int, had: int, action: str, name: object) -> None:
 
 
 def _check_room(fd: int, needed: int, in_memory: bool, action: str, name: object) -> None:
-    """Before allocating, because tmpfs fills itself to the brim first, and memory without a limit calls the OOM killer."""
+    """Before allocating, because tmpfs fills itself to the brim first, and memory without a limit calls the
+    OOM killer.
+    """
     free = free_bytes(fd)
     if in_memory:
         memory = available_memory()
@@ -202,7 +226,9 @@ def _room_text(fd: int, needed: int) -> str:
 
 
 def free_bytes(fd: int) -> int | None:
-    """Bytes that an ordinary user may still allocate on the descriptor's file system; None where it has no limit."""
+    """Bytes that an ordinary user may still allocate on the descriptor's file system; None where it has no
+    limit.
+    """
     space = os.fstatvfs(fd)
     return space.f_bavail * space.f_frsize if space.f_blocks else None
 
@@ -218,23 +244,32 @@ def meminfo() -> dict[str, int]:
     return {field[0].rstrip(":"): int(field[1]) * (1024 if len(field) > 2 else 1) for field in fields}
 
 
-# ---- why mmap said no ------------------------------------------------------------------------------------------------
+# ---- why mmap said no --------------------------------------------------------------------------------------
+
 
 def map_failure(code: int, action: str, name: object) -> MappingError:
     """The error for a failed mmap, mremap or mprotect: tells the three meanings of ENOMEM apart."""
     import resource
 
     if code == errno.ENOMEM:
-        with open("/proc/self/maps", "rb") as lines:
-            count = sum(1 for _ in lines)
-        with open("/proc/sys/vm/max_map_count", encoding="ascii") as file:
-            limit = int(file.read())
-        if count + 2 >= limit:      # a mirrored mapping needs up to three more entries at once
-            return mapping_error(code, action, name, TooManyMappings, f"{count} mappings, the limit is {limit}")
+        count, limit = _map_count()
+        if count + 2 >= limit:  # a mirrored mapping needs up to three more entries at once
+            return mapping_error(
+                code, action, name, TooManyMappings, f"{count} mappings, the limit is {limit}"
+            )
         address_space = resource.getrlimit(resource.RLIMIT_AS)[0]
         had = "unlimited" if address_space == resource.RLIM_INFINITY else f"{address_space} bytes"
         return mapping_error(code, action, name, numbers=f"address space limit {had}")
     return mapping_error(code, action, name)
+
+
+def _map_count() -> tuple[int, int]:
+    """Mappings of this process, and how many it may have."""
+    try:
+        with open("/proc/self/maps", "rb") as lines, open("/proc/sys/vm/max_map_count", "rb") as limit:
+            return sum(1 for _ in lines), int(limit.read())
+    except OSError:  # no descriptor left, or no /proc: then the error is without the numbers
+        return 0, 1 << 62
 
 
 def lock_failure(code: int, size: int, name: object) -> MappingError:

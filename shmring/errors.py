@@ -1,8 +1,9 @@
 """Every exception that shmring raises on purpose.
 
-The root is `Error`. Each concrete error also derives from the builtin that a Python programmer would expect, so that
-`except FileNotFoundError` works as well as `except RingNotFound`. Time-outs are plain `TimeoutError`, and using a closed
-handle is a plain `ValueError`, as everywhere in the standard library. Messages carry the numbers: asked, had, limit, who.
+The root is `Error`. Each concrete error also derives from the builtin that a Python programmer would expect,
+so that `except FileNotFoundError` works as well as `except RingNotFound`. Time-outs are plain
+`TimeoutError`, and using a closed handle is a plain `ValueError`, as everywhere in the standard library.
+Messages carry the numbers: asked, had, limit, who.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ class Error(Exception):
     """The root of every error that is shmring's own."""
 
 
-# ---- the ring as a named object ----------------------------------------------------------------------------------
+# ---- the ring as a named object ----------------------------------------------------------------------------
 
 
 class RingExists(Error, FileExistsError):
@@ -34,7 +35,7 @@ class CorruptRing(Error, ValueError):
     """A value read from shared memory is impossible. The text names its offset and the value."""
 
 
-# ---- participants ------------------------------------------------------------------------------------------------
+# ---- participants ------------------------------------------------------------------------------------------
 
 
 class MessageTooLarge(Error, ValueError):
@@ -77,7 +78,7 @@ class Lapped(Error):
         self.lost = lost
 
 
-# ---- mappings: one class per cause, each with its errno and, in the text, what to do ---------------------------------
+# ---- mappings: one class per cause, each with its errno and, in the text, what to do -----------------------
 
 
 class MappingError(Error, OSError):
@@ -89,7 +90,9 @@ class RingTruncated(MappingError):
 
 
 class PastEndOfFile(MappingError):
-    """The part of the mapping that was touched lies past the end of its file, which may still grow. errno is ENXIO."""
+    """The part of the mapping that was touched lies past the end of its file, which may still grow. errno is
+    ENXIO.
+    """
 
 
 class AccessDenied(MappingError, PermissionError):
@@ -133,7 +136,9 @@ class TooManyMappings(OutOfMemory):
 
 
 class NoSpace(MappingError):
-    """ENOSPC or EDQUOT: the file system, or the memory behind it, cannot hold the backing; the text has the numbers."""
+    """ENOSPC or EDQUOT: the file system, or the memory behind it, cannot hold the backing; the text has the
+    numbers.
+    """
 
 
 class FileTooLarge(MappingError):
@@ -157,7 +162,9 @@ class IsDirectory(MappingError, IsADirectoryError):
 
 
 class HugePagesUnavailable(MappingError):
-    """No huge pages for this kind of backing on this machine; the text says how to configure them. errno is ENOMEM."""
+    """No huge pages for this kind of backing on this machine; the text says how to configure them. errno is
+    ENOMEM.
+    """
 
 
 class NotSpawning(Error, RuntimeError):
@@ -166,10 +173,16 @@ class NotSpawning(Error, RuntimeError):
 
 # Everything that the system calls behind a mapping answer: the class, and what the user can do about it.
 _BY_ERRNO = {
-    errno.EACCES: (AccessDenied, "check the owner and mode of the file, and that the descriptor was opened for reading "
-                                 "(and for writing, unless access is 'read' or 'copy')"),
-    errno.EPERM: (NotPermitted, "look for a seal (F_SEAL_WRITE, F_SEAL_GROW), an immutable file or a mount option; "
-                                "access='read' may be allowed"),
+    errno.EACCES: (
+        AccessDenied,
+        "check the owner and mode of the file, and that the descriptor was opened for reading "
+        "(and for writing, unless access is 'read' or 'copy')",
+    ),
+    errno.EPERM: (
+        NotPermitted,
+        "look for a seal (F_SEAL_WRITE, F_SEAL_GROW), an immutable file or a mount option; "
+        "access='read' may be allowed",
+    ),
     errno.EROFS: (NotPermitted, "the file system is mounted read-only: use access='read'"),
     errno.EAGAIN: (LockLimit, "raise the limit (ulimit -l, RLIMIT_MEMLOCK), map less or leave out lock=True"),
     errno.EBADF: (BadDescriptor, "pass a descriptor that is open in this process"),
@@ -177,9 +190,15 @@ _BY_ERRNO = {
     errno.EOVERFLOW: (BadGeometry, "offset + size is beyond what a file can have"),
     errno.EMFILE: (TooManyFiles, "close some, or raise the limit (ulimit -n, RLIMIT_NOFILE)"),
     errno.ENFILE: (TooManyFilesInSystem, "raise /proc/sys/fs/file-max or find out who holds so many open"),
-    errno.ENODEV: (CannotMap, "pipes, sockets, directories and some file systems cannot be mapped: use a regular file, "
-                              "Mapping.shm or Mapping.memfd"),
-    errno.ENOMEM: (OutOfMemory, "map less, or raise the limit on address space (ulimit -v) or vm.overcommit_memory"),
+    errno.ENODEV: (
+        CannotMap,
+        "pipes, sockets, directories and some file systems cannot be mapped: use a regular file, "
+        "Mapping.shm or Mapping.memfd",
+    ),
+    errno.ENOMEM: (
+        OutOfMemory,
+        "map less, or raise the limit on address space (ulimit -v) or vm.overcommit_memory",
+    ),
     errno.ENOSPC: (NoSpace, "free some, ask for less, or put it on another file system"),
     errno.EDQUOT: (NoSpace, "the disk quota is used up: free some or ask for less"),
     errno.EFBIG: (FileTooLarge, "raise the limit on file sizes (ulimit -f, RLIMIT_FSIZE) or ask for less"),
@@ -190,9 +209,11 @@ _BY_ERRNO = {
 }
 
 
-def mapping_error(code: int, action: str, name: object = None, cause: type[MappingError] | None = None,
-                  numbers: str = "") -> MappingError:
-    """The exception for an errno: its class from the table, its text from the action, the numbers and the advice.
+def mapping_error(
+    code: int, action: str, name: object = None, cause: type[MappingError] | None = None, numbers: str = ""
+) -> MappingError:
+    """The exception for an errno: its class from the table, its text from the action, the numbers and the
+    advice.
 
     Parameters
     ----------

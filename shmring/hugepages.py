@@ -16,7 +16,9 @@ def default_page() -> int:
 
 
 def pool_bytes(page: int) -> int:
-    """Bytes in huge pages of that size that can be had now, reserved pool and overcommit together (a snapshot)."""
+    """Bytes in huge pages of that size that can be had now, reserved pool and overcommit together (a
+    snapshot).
+    """
     folder = f"/sys/kernel/mm/hugepages/hugepages-{page >> 10}kB/"
 
     def read(name: str) -> int:
@@ -41,7 +43,9 @@ def hugetlb_page(huge: bool | int, size: int) -> int:
         return page
     if huge is True and is_transparent():
         return 0
-    raise mapping_error(errno.ENOMEM, f"map {size} bytes in huge pages", None, HugePagesUnavailable, text(page))
+    raise mapping_error(
+        errno.ENOMEM, f"map {size} bytes in huge pages", None, HugePagesUnavailable, text(page)
+    )
 
 
 def advised_page(fd: int, huge: bool | int, name: object) -> int:
@@ -52,16 +56,22 @@ def advised_page(fd: int, huge: bool | int, name: object) -> int:
 
 
 def is_transparent(fd: int = -1) -> bool:
-    """Whether MADV_HUGEPAGE has an effect on that file, or on a memfd; the kernel accepts and forgets it otherwise."""
+    """Whether MADV_HUGEPAGE has an effect on that file, or on a memfd; the kernel accepts and forgets it
+    otherwise.
+    """
     kind, options = ("tmpfs", "") if fd < 0 else _file_system(os.fstat(fd).st_dev)
     if kind != "tmpfs":
         return _chosen("enabled") in ("always", "madvise")
     everywhere = _chosen("shmem_enabled")
     if everywhere in ("deny", "force"):
         return everywhere == "force"
-    if options:         # a mounted tmpfs has a setting of its own
+    if options:  # a mounted tmpfs has a setting of its own
         return any(f"huge={how}" in options.split(",") for how in ("always", "within_size", "advise"))
     return everywhere in ("always", "within_size", "advise")
+
+
+def is_tmpfs(fd: int) -> bool:
+    return _file_system(os.fstat(fd).st_dev)[0] == "tmpfs"
 
 
 def _chosen(file: str) -> str:
@@ -73,7 +83,9 @@ def _chosen(file: str) -> str:
 
 
 def _file_system(device: int) -> tuple[str, str]:
-    """Type and mount options; a device that is not mounted anywhere is the kernel's own tmpfs, home of memfds."""
+    """Type and mount options; a device that is not mounted anywhere is the kernel's own tmpfs, home of
+    memfds.
+    """
     wanted = f"{os.major(device)}:{os.minor(device)}"
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
@@ -86,6 +98,9 @@ def _file_system(device: int) -> tuple[str, str]:
 
 def text(page: int = 0) -> str:
     page = page or default_page()
-    return (f"no huge pages of {page >> 10} KiB are free. Either set some aside (echo 64 > /proc/sys/vm/nr_hugepages, "
-            "then Mapping.memfd or a file on a hugetlbfs mount), or let the kernel use them for shared memory "
-            "(echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled)")
+    return (
+        f"no huge pages of {page >> 10} KiB are free. Either set some aside "
+        "(echo 64 > /proc/sys/vm/nr_hugepages, then Mapping.memfd or a file on "
+        "a hugetlbfs mount), or let the kernel use them for shared memory "
+        "(echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled)"
+    )

@@ -1,5 +1,6 @@
 # cython: language_level=3
-"""What the ring and outside extensions cimport: the Mapping, with the fields of Region, and the one cheap test.
+"""What the ring and outside extensions cimport: the Mapping, with the fields of Region, and the one cheap
+test.
 
 `process_epoch` counts served faults and forks: a hot path compares it with its own copy and calls
 `mapping_is_truncated` only when it differs.

@@ -1,7 +1,8 @@
-"""The mmap facility for users: makes mappings of every backing, and hands out their bytes. The addresses are Region's.
+"""The mmap facility for users: makes mappings of every backing, and hands out their bytes. The addresses are
+Region's.
 
-A byte access checks before it (closed?) and after it (was a page missing?), so that a file cut by another process is an
-exception of the call that met it; a memoryview reads zeros there, and the next call raises.
+A byte access checks before it (closed?) and after it (was a page missing?), so that a file cut by another
+process is an exception of the call that met it; a memoryview reads zeros there, and the next call raises.
 
 Source: mmap(2), msync(2), madvise(2), memfd_create(2), shm_overview(7).
 """
@@ -14,11 +15,11 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.slice cimport PySlice_AdjustIndices, PySlice_Unpack
-from libc.errno cimport errno
+from libc.errno cimport EFAULT, errno
 from libc.string cimport memmove
 from posix.mman cimport MS_ASYNC, MS_SYNC, madvise, msync
 
-from shmring.region cimport Region, base_page, round_up
+from shmring.region cimport Region
 
 from shmring import backing, hugepages
 from shmring.errors import NotSpawning, mapping_error
@@ -27,21 +28,25 @@ from shmring.options import DEFAULT_NAME, Options, advice_number, bad_geometry, 
 
 @cython.final
 cdef class Mapping(Region):
-    """Bytes shared with other processes, or copied from them on the first write; made by one of five functions.
+    """Bytes shared with other processes, or copied from them on the first write; made by one of five
+    functions.
 
-    `Mapping.file(path)`, `Mapping.shm(name)`, `Mapping.memfd(size)`, `Mapping.anonymous(size)`, `Mapping.from_fd(fd)`.
+    `Mapping.file(path)`, `Mapping.shm(name)`, `Mapping.memfd(size)`, `Mapping.anonymous(size)`,
+    `Mapping.from_fd(fd)`.
 
     Parameters
     ----------
     size : int, optional
-        Bytes to map; default: the rest of the file from `offset` on. It need not be a multiple of the page size: `mapped`
-        and `wasted` tell what was added. More than the file has is allowed, see PastEndOfFile.
+        Bytes to map; default: the rest of the file from `offset` on. It need not be a multiple of the page
+        size: `mapped` and `wasted` tell what was added. More than the file has is allowed, see PastEndOfFile.
     create, exclusive : bool
-        (file, shm) Make the file if there is none, and make it at least `offset + size` bytes long; fail if there is one.
+        (file, shm) Make the file if there is none, and make it at least `offset + size` bytes long; fail if
+        there is one.
     mode : int
         (file, shm) Permissions of a file that is made, less the umask.
     reserve : bool
-        Allocate the pages at creation, so that a full file system is NoSpace here, rather than at some later store.
+        Allocate the pages at creation, so that a full file system is NoSpace here, rather than at some later
+        store.
     offset : int
         Where in the file the mapping begins: a multiple of the page size.
     access : {"write", "read", "copy"}
@@ -53,14 +58,16 @@ cdef class Mapping(Region):
     noreserve : bool
         Set nothing aside: no swap (MAP_NORESERVE), and no pages (as reserve=False).
     huge : bool or int
-        Huge pages: from the hugetlb pool where that has room (memfd, anonymous) or the file lies on hugetlbfs, else
-        transparent ones; HugePagesUnavailable says how to configure them. An int is a hugetlb page size in bytes.
+        Huge pages: from the hugetlb pool where that has room (memfd, anonymous) or the file lies on
+        hugetlbfs, else transparent ones; HugePagesUnavailable says how to configure them. An int is a
+        hugetlb page size in bytes.
     mirrored : bool
-        Map the same bytes twice in a row, so that a range across the end is one piece. `len()` is then 2 * size.
+        Map the same bytes twice in a row, so that a range across the end is one piece. `len()` is then 2 *
+        size.
     flags : int
-        Further mmap flags, for porting C: MAP_DENYWRITE, MAP_EXECUTABLE, MAP_STACK, MAP_NONBLOCK and MAP_FILE are ignored,
-        as Linux does; MAP_32BIT, MAP_GROWSDOWN, MAP_FIXED, MAP_SYNC and those that have a parameter here are refused
-        (`shmring.options` has the reasons). There is no PROT_EXEC.
+        Further mmap flags, for porting C: MAP_DENYWRITE, MAP_EXECUTABLE, MAP_STACK, MAP_NONBLOCK and
+        MAP_FILE are ignored, as Linux does; MAP_32BIT, MAP_GROWSDOWN, MAP_FIXED, MAP_SYNC and those that
+        have a parameter here are refused (`shmring.options` has the reasons). There is no PROT_EXEC.
 
     Raises
     ------
@@ -69,9 +76,9 @@ cdef class Mapping(Region):
 
     Concurrency
     -----------
-    Methods may be called from several threads. Processes see each other's stores at once, and in no promised order:
-    synchronising is the caller's business. fork children inherit every mapping; a mapping with a name pickles anywhere,
-    one without only while a multiprocessing child is being started.
+    Methods may be called from several threads. Processes see each other's stores at once, and in no promised
+    order: synchronising is the caller's business. fork children inherit every mapping; a mapping with a name
+    pickles anywhere, one without only while a multiprocessing child is being started.
 
     Cost
     ----
@@ -98,14 +105,19 @@ cdef class Mapping(Region):
 
     @staticmethod
     def shm(name, size=None, *, create=False, exclusive=False, mode=0o600, reserve=True, **options):
-        """Map the POSIX shared memory object `name` (the file /dev/shm/NAME); `backing.unlink_shm` removes the name."""
+        """Map the POSIX shared memory object `name` (the file /dev/shm/NAME); `backing.unlink_shm` removes
+        the name.
+        """
         how = Options(**options)
         fd, made = backing.open_shm(name, access=how.access, create=create, exclusive=exclusive, mode=mode)
-        return build("shm", name.lstrip("/"), fd, size, how, create, reserve, backing.unlink_shm if made else None)
+        undo = backing.unlink_shm if made else None
+        return build("shm", name.lstrip("/"), fd, size, how, create, reserve, undo)
 
     @staticmethod
     def memfd(size, *, name=DEFAULT_NAME, reserve=True, **options):
-        """Map a new memory file that only its descriptor names, sealed against shrinking; `name` is for /proc."""
+        """Map a new memory file that only its descriptor names, sealed against shrinking; `name` is for
+        /proc.
+        """
         return build_memfd("memfd", name, size, reserve, Options(**options))
 
     @staticmethod
@@ -119,7 +131,7 @@ cdef class Mapping(Region):
         how = Options(**options)
         return build("fd", None, backing.duplicate(fd), size, how, False, False, None)
 
-    # ---- the buffer --------------------------------------------------------------------------------------------------
+    # ---- the buffer ----------------------------------------------------------------------------------------
 
     def __getbuffer__(self, Py_buffer* buffer, int flags):
         self.check()
@@ -191,7 +203,7 @@ cdef class Mapping(Region):
 
     cdef int check_writable(self) except -1:
         if self.readonly:
-            raise TypeError("the mapping is read-only: map it with access='write' or access='copy' to change it")
+            raise TypeError("the mapping is read-only: to change it, map with access='write' or 'copy'")
 
     cdef int store(self, Py_ssize_t start, Py_ssize_t count, value) except -1:
         """Copy a bytes-like into [start, start + count); count < 0: as long as it is."""
@@ -202,7 +214,7 @@ cdef class Mapping(Region):
             if count < 0:
                 count = source.len
                 if count > self.extent - start:
-                    raise ValueError(f"{count} bytes at offset {start} do not fit into a mapping of {self.extent}")
+                    raise ValueError(f"{count} bytes at offset {start} do not fit into {self.extent}")
             elif source.len != count:
                 raise ValueError(f"{source.len} bytes cannot replace {count}: a mapping has a fixed size")
             memmove(self.address + start, source.buf, count)
@@ -238,8 +250,8 @@ cdef class Mapping(Region):
         return result
 
     def write(self, data, offset=0):
-        """Copy a bytes-like into the mapping at `offset` (bytes); returns how many bytes. Raises as `read` does, and
-        TypeError when the mapping is read-only."""
+        """Copy a bytes-like into the mapping at `offset` (bytes); returns how many bytes. Raises as `read`
+        does, and TypeError when the mapping is read-only."""
         cdef Py_ssize_t start = self.range_of(offset, 0)[0]
         self.check_writable()
         self.store(start, -1, data)
@@ -252,10 +264,10 @@ cdef class Mapping(Region):
         cdef Py_ssize_t count = self.extent - start if size is None else operator.index(size)
         self.check()
         if start < 0 or count < 0 or start > self.extent or count > self.extent - start:
-            raise ValueError(f"offset {start} and size {count} are not inside a mapping of {self.extent} bytes")
+            raise ValueError(f"offset {start} and size {count} are not inside {self.extent} bytes")
         return start, count
 
-    # ---- the memory --------------------------------------------------------------------------------------------------
+    # ---- the memory ----------------------------------------------------------------------------------------
 
     def flush(self, offset=0, size=None, wait=True):
         """Write changed pages to the file: msync(2).
@@ -265,8 +277,8 @@ cdef class Mapping(Region):
         offset, size : int
             The range in bytes, rounded outwards to pages; default: everything.
         wait : bool
-            Return when the file system has the data on its device (MS_SYNC). False only asks for it (MS_ASYNC): Linux
-            writes the pages in its own time, which it would have done anyway.
+            Return when the file system has the data on its device (MS_SYNC). False only asks for it
+            (MS_ASYNC): Linux writes the pages in its own time, which it would have done anyway.
 
         Notes
         -----
@@ -290,8 +302,8 @@ cdef class Mapping(Region):
         Parameters
         ----------
         advice : str or int
-            One of `shmring.options.ADVICE` ("sequential", "willneed", "dontneed", "hugepage", "populate_write" ...) or
-            its MADV_* number.
+            One of `shmring.options.ADVICE` ("sequential", "willneed", "dontneed", "hugepage",
+            "populate_write" ...) or its MADV_* number.
         offset, size : int
             The range in bytes, rounded outwards to pages; default: everything.
         """
@@ -303,6 +315,8 @@ cdef class Mapping(Region):
         with nogil:
             result = errno if madvise(self.address + start - early, count + early, number) != 0 else 0
         self.exports -= 1
+        if result == EFAULT:
+            raise self.reason()
         if result != 0:
             raise mapping_error(result, f"advise {advice!r} for {count} bytes", self.name)
         self.check()
@@ -334,8 +348,8 @@ cdef class Mapping(Region):
         self.check()
         self.check_unused("resize")
         if asked < self.size:
-            raise bad_geometry(f"cannot resize {self.size} bytes to {asked}: only growing is possible; close the "
-                                       "mapping and map again")
+            raise bad_geometry(f"cannot resize {self.size} bytes to {asked}: only growing is possible; "
+                               "close the mapping and map again")
         self.grow(asked, reserve)
 
     def close(self):
@@ -349,55 +363,7 @@ cdef class Mapping(Region):
     def __exit__(self, *details):
         self.close()
 
-    # ---- what is mapped ----------------------------------------------------------------------------------------------
-
-    @property
-    def mapped(self):
-        """Bytes of one copy as mapped: `size` rounded up to `page_size`."""
-        return self.length
-
-    @property
-    def wasted(self):
-        """Bytes at the end of the last page that were mapped but not asked for."""
-        return self.length - self.size
-
-    @property
-    def zero_tail(self):
-        """Bytes of the mapping from the end of the file to the end of that page: they read as zero, and what is
-        written there is never stored (a snapshot)."""
-        cdef Py_ssize_t end = self.file_end() - self.options.offset
-        return round_up(end, self.page_size) - end if 0 < end < <Py_ssize_t>self.length else 0
-
-    @property
-    def past_end(self):
-        """Bytes of the mapping in pages wholly past the end of the file; touching them raises PastEndOfFile (a
-        snapshot)."""
-        cdef Py_ssize_t end = round_up(self.file_end() - self.options.offset, self.page_size)
-        return min(max(0, <Py_ssize_t>self.length - end), <Py_ssize_t>self.length)
-
-    @property
-    def offset(self):
-        """Where in the file the mapping begins, in bytes."""
-        return self.options.offset
-
-    @property
-    def access(self):
-        """"write" (shared), "read" (shared) or "copy" (private copy-on-write)."""
-        return self.options.access
-
-    @property
-    def huge(self):
-        """"hugetlb", "advised" or None."""
-        if self.page_size > base_page:
-            return "hugetlb"
-        return "advised" if self.align > base_page else None
-
-    @property
-    def truncated(self):
-        """Whether another process has cut the file under the mapping."""
-        if not self.closed and self.file_end() < self.known_end:
-            self.is_cut = True
-        return self.is_cut
+    # ---- identity ------------------------------------------------------------------------------------------
 
     def fileno(self):
         """The mapping's own descriptor; it lives as long as the mapping."""
@@ -407,7 +373,8 @@ cdef class Mapping(Region):
 
     def __repr__(self):
         state = "closed" if self.closed else f"{self.size} bytes, {self.access}"
-        return f"<shmring.Mapping {self.kind} {self.name or ''!r} {state}{', mirrored' if self.mirrored else ''}>"
+        twice = ", mirrored" if self.mirrored else ""
+        return f"<shmring.Mapping {self.kind} {self.name or ''!r} {state}{twice}>"
 
     def __reduce__(self):
         if self.closed:
@@ -417,15 +384,17 @@ cdef class Mapping(Region):
         from multiprocessing import context, reduction
 
         if context.get_spawning_popen() is None:
-            raise NotSpawning(f"this mapping ({self.kind}) has no name that another process could open: pass it as "
-                              "an argument of a multiprocessing Process when that is started")
+            raise NotSpawning(f"this mapping ({self.kind}) has no name that another process could open: pass "
+                              "it as an argument of a multiprocessing Process when that is started")
         return rebuild, (self.kind, self.name, self.size, self.options, reduction.DupFd(self.fd))
 
 
-# ---- construction ----------------------------------------------------------------------------------------------------
+# ---- construction ------------------------------------------------------------------------------------------
 
 cdef Mapping build(str kind, name, int fd, size, how, bint extend, bint reserve, undo):
-    """A mapping of the descriptor, which is ours from here on: closed on failure, and the name taken back by `undo`."""
+    """A mapping of the descriptor, which is ours from here on: closed on failure, and the name taken back by
+    `undo`.
+    """
     cdef Mapping made = Mapping.__new__(Mapping)
     made.fd, made.kind, made.name, made.options = fd, kind, name, how
     try:

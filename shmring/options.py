@@ -1,4 +1,5 @@
-"""How to map: the choices of a caller, checked once, and what becomes of mmap's and madvise's own constants."""
+"""How to map: the choices of a caller, checked once, and what becomes of mmap's and madvise's own constants.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +9,16 @@ import os
 
 from shmring.errors import BadGeometry
 
-MAX_END = 1 << 62          # bytes; off_t minus room for rounding up to any page size
-DEFAULT_NAME = "shmring"   # of memfds, as /proc shows them
+MAX_END = 1 << 62  # bytes; off_t minus room for rounding up to any page size
+DEFAULT_NAME = "shmring"  # of memfds, as /proc shows them
 
 # mmap(2) flags that a C programmer may look for: what becomes of each. Values of Linux on x86-64 and arm64.
 IGNORED_FLAGS = {
-    "MAP_FILE": 0x0,            # means nothing
-    "MAP_DENYWRITE": 0x0800,    # ignored by Linux since 2.0: writers get ETXTBSY only on running programs
-    "MAP_EXECUTABLE": 0x1000,   # ignored by Linux
-    "MAP_NONBLOCK": 0x10000,    # turns MAP_POPULATE into nothing since 2.6.23; populate=True always populates
-    "MAP_STACK": 0x20000,       # has no effect on Linux
+    "MAP_FILE": 0x0,  # means nothing
+    "MAP_DENYWRITE": 0x0800,  # ignored by Linux since 2.0: writers get ETXTBSY only on running programs
+    "MAP_EXECUTABLE": 0x1000,  # ignored by Linux
+    "MAP_NONBLOCK": 0x10000,  # turns MAP_POPULATE into nothing since 2.6.23; populate=True always populates
+    "MAP_STACK": 0x20000,  # has no effect on Linux
 }
 REFUSED_FLAGS = {
     "MAP_SHARED": (0x01, "say access='write' or access='read'"),
@@ -35,9 +36,23 @@ REFUSED_FLAGS = {
     "MAP_UNINITIALIZED": (0x4000000, "new memory is always zero"),
 }
 ADVICE = {
-    "normal": 0, "random": 1, "sequential": 2, "willneed": 3, "dontneed": 4, "remove": 9, "mergeable": 12,
-    "unmergeable": 13, "hugepage": 14, "nohugepage": 15, "dontdump": 16, "dodump": 17, "cold": 20, "pageout": 21,
-    "populate_read": 22, "populate_write": 23, "collapse": 25,
+    "normal": 0,
+    "random": 1,
+    "sequential": 2,
+    "willneed": 3,
+    "dontneed": 4,
+    "remove": 9,
+    "mergeable": 12,
+    "unmergeable": 13,
+    "hugepage": 14,
+    "nohugepage": 15,
+    "dontdump": 16,
+    "dodump": 17,
+    "cold": 20,
+    "pageout": 21,
+    "populate_read": 22,
+    "populate_write": 23,
+    "collapse": 25,
 }
 REFUSED_ADVICE = {
     "dontfork": "a forked child would crash where it looks at its inherited Mapping",
@@ -51,16 +66,29 @@ ACCESS = ("write", "read", "copy")
 
 
 class Options:
-    """How to map: checked here once, carried along in pickles. See `shmring.Mapping` for what each one means."""
+    """How to map: checked here once, carried along in pickles. See `shmring.Mapping` for what each one means.
+    """
 
     __slots__ = ("access", "flags", "huge", "lock", "mirrored", "noreserve", "offset", "populate")
 
-    def __init__(self, *, offset: int = 0, access: str = "write", populate: bool = False, lock: bool = False,
-                 noreserve: bool = False, huge: bool | int = False, mirrored: bool = False, flags: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        offset: int = 0,
+        access: str = "write",
+        populate: bool = False,
+        lock: bool = False,
+        noreserve: bool = False,
+        huge: bool | int = False,
+        mirrored: bool = False,
+        flags: int = 0,
+    ) -> None:
         if access not in ACCESS:
             raise ValueError(f"access must be one of {', '.join(map(repr, ACCESS))}, not {access!r}")
         if mirrored and access == "copy":
-            raise bad_geometry("mirrored=True with access='copy': the two private copies would not see each other")
+            raise bad_geometry(
+                "mirrored=True with access='copy': the two private copies would not see each other"
+            )
         if offset < 0:
             raise bad_geometry(f"offset must not be negative, it is {offset}")
         check_flags(flags)
@@ -107,7 +135,9 @@ def checked_size(size: int | None, offset: int, fd: int = -1) -> int:
     if size is None:
         end = os.fstat(fd).st_size
         if end <= offset:
-            raise bad_geometry(f"the file has {end} bytes, none of them after offset {offset}: say which size to map")
+            raise bad_geometry(
+                f"the file has {end} bytes, none of them after offset {offset}: say which size to map"
+            )
         return end - offset
     size = operator.index(size)
     if size <= 0:

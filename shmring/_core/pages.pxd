@@ -4,9 +4,11 @@
     reserved (PROT_NONE):  | slack | copy one: length | copy two: length | slack |
                              given back                                    given back
 
-Results are addresses, or NULL with errno set. No function keeps state; none touches an address it was not given.
+Results are addresses, or NULL with errno set. No function keeps state; none touches an address it was not
+given.
 
-Source: mmap(2), statfs(2); the mirrored mapping is the one of the BPF ring buffer (Documentation/bpf/ringbuf.rst).
+Source: mmap(2), statfs(2); the mirrored mapping is the one of the BPF ring buffer
+(Documentation/bpf/ringbuf.rst).
 """
 
 from libc.errno cimport errno
@@ -38,7 +40,9 @@ cdef inline size_t pages_huge_bytes(int fd) noexcept nogil:
 
 cdef inline bint pages_cover(char* address, size_t length, int copies, int prot, int flags, int fd,
                              Py_ssize_t offset, size_t skip) noexcept nogil:
-    """Put the descriptor's pages, from `skip` bytes on, over a range that is ours; False with errno on failure."""
+    """Put the descriptor's pages, from `skip` bytes on, over a range that is ours; False with errno on
+    failure.
+    """
     cdef int copy
     for copy in range(copies):
         if mmap(address + copy * length + skip, length - skip, prot, flags | MAP_FIXED, fd,

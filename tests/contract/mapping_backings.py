@@ -23,10 +23,10 @@ ROOT = str(Path(shmring.__file__).parents[1])
 @dataclass(frozen=True)
 class Backing:
     kind: str
-    is_named: bool          # pickles anywhere, opens by name
-    is_sealed: bool         # cannot be cut
-    make: Callable          # (folder, size, **options) -> Mapping
-    forget: Callable        # (folder) -> None
+    is_named: bool  # pickles anywhere, opens by name
+    is_sealed: bool  # cannot be cut
+    make: Callable  # (folder, size, **options) -> Mapping
+    forget: Callable  # (folder) -> None
 
 
 def shm_name(folder: Path) -> str:
@@ -43,7 +43,7 @@ def _forget_shm(folder: Path) -> None:
 def _from_fd(folder: Path, size: int, *, offset: int = 0, **options) -> Mapping:
     with tempfile.TemporaryFile(dir=folder) as file:
         reserve = options.pop("reserve", True) and not options.get("noreserve")
-        if offset >= 0 and 0 < size < 1 << 40:      # the rest is for from_fd itself to refuse
+        if offset >= 0 and 0 < size < 1 << 40:  # the rest is for from_fd itself to refuse
             file.truncate(offset + size)
             if reserve:
                 os.posix_fallocate(file.fileno(), 0, offset + size)
@@ -55,10 +55,20 @@ def _nothing(folder: Path) -> None:
 
 
 BACKINGS = [
-    Backing("file", True, False, lambda folder, size, **how: Mapping.file(folder / "backing", size, create=True, **how),
-            _nothing),
-    Backing("shm", True, False, lambda folder, size, **how: Mapping.shm(shm_name(folder), size, create=True, **how),
-            _forget_shm),
+    Backing(
+        "file",
+        True,
+        False,
+        lambda folder, size, **how: Mapping.file(folder / "backing", size, create=True, **how),
+        _nothing,
+    ),
+    Backing(
+        "shm",
+        True,
+        False,
+        lambda folder, size, **how: Mapping.shm(shm_name(folder), size, create=True, **how),
+        _forget_shm,
+    ),
     Backing("memfd", False, True, lambda folder, size, **how: Mapping.memfd(size, **how), _nothing),
     Backing("anonymous", False, True, lambda folder, size, **how: Mapping.anonymous(size, **how), _nothing),
     Backing("fd", False, False, _from_fd, _nothing),
@@ -86,7 +96,13 @@ def smaps_entry(address: int) -> dict[str, str]:
 
 def run_elsewhere(script: str, *arguments: object, pass_fds: tuple[int, ...] = ()) -> str:
     """Run a script in a process that is no relative of ours; its standard output."""
-    done = subprocess.run([sys.executable, "-c", script, *map(str, arguments)], pass_fds=pass_fds, text=True,
-                          capture_output=True, env=os.environ | {"PYTHONPATH": ROOT}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        pass_fds=pass_fds,
+        text=True,
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": ROOT},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout

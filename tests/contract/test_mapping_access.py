@@ -38,8 +38,10 @@ def test_slices_and_indices_agree_with_a_bytearray(make):
     with make(1000) as mapping:
         model = bytearray(1000)
         for _ in range(300):
-            key = slice(*(choose.choice([None, choose.randint(-1100, 1100)]) for _ in range(2)),
-                        choose.choice([None, 1, 2, 7, -1, -3]))
+            key = slice(
+                *(choose.choice([None, choose.randint(-1100, 1100)]) for _ in range(2)),
+                choose.choice([None, 1, 2, 7, -1, -3]),
+            )
             new = choose.randbytes(len(model[key]))
             if len(range(*key.indices(1000))):
                 mapping[key] = new
@@ -139,12 +141,27 @@ def test_a_slice_of_a_view_keeps_the_memory_after_the_mapping_is_forgotten(make)
     assert part[0] == 42
 
 
-@pytest.mark.parametrize("use", [
-    lambda m: m[0], lambda m: m[0:1], lambda m: m.__setitem__(0, 1), lambda m: m.__setitem__(slice(0, 1), b"a"),
-    lambda m: m.view, lambda m: m.read(), lambda m: m.write(b"a"), lambda m: m.flush(), lambda m: m.advise("normal"),
-    lambda m: m.resize(1 << 20), lambda m: m.fileno(), lambda m: m.__enter__(), lambda m: m.zero_tail,
-    lambda m: m.past_end, lambda m: m.__reduce__(), lambda m: np.frombuffer(m, np.uint8),
-])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda m: m[0],
+        lambda m: m[0:1],
+        lambda m: m.__setitem__(0, 1),
+        lambda m: m.__setitem__(slice(0, 1), b"a"),
+        lambda m: m.view,
+        lambda m: m.read(),
+        lambda m: m.write(b"a"),
+        lambda m: m.flush(),
+        lambda m: m.advise("normal"),
+        lambda m: m.resize(1 << 20),
+        lambda m: m.fileno(),
+        lambda m: m.__enter__(),
+        lambda m: m.zero_tail,
+        lambda m: m.past_end,
+        lambda m: m.__reduce__(),
+        lambda m: np.frombuffer(m, np.uint8),
+    ],
+)
 def test_use_after_close_is_a_value_error(make, use):
     mapping = make()
     mapping.close()
@@ -159,10 +176,18 @@ def test_an_index_that_closes_the_mapping_is_no_crash(make):
             mapping.close()
             return 0
 
-    for use in (lambda m: m[Closing()], lambda m: m.__setitem__(0, Closing()), lambda m: m.__setitem__(Closing(), 0),
-                lambda m: m.read(Closing()), lambda m: m.read(0, Closing()), lambda m: m[2:Closing()],
-                    lambda m: m[Closing():5], lambda m: m[::Closing()],
-                lambda m: m.__setitem__(slice(Closing(), 2), b"ab"), lambda m: m.resize(Closing())):
+    for use in (
+        lambda m: m[Closing()],
+        lambda m: m.__setitem__(0, Closing()),
+        lambda m: m.__setitem__(Closing(), 0),
+        lambda m: m.read(Closing()),
+        lambda m: m.read(0, Closing()),
+        lambda m: m[2 : Closing()],
+        lambda m: m[Closing() : 5],
+        lambda m: m[:: Closing()],
+        lambda m: m.__setitem__(slice(Closing(), 2), b"ab"),
+        lambda m: m.resize(Closing()),
+    ):
         mapping = make()
         with pytest.raises(ValueError):
             use(mapping)
@@ -180,11 +205,11 @@ def test_mirrored_bytes_appear_in_both_copies(make, offset):
     with make(4 * PAGE, mirrored=True, offset=offset) as mapping:
         size = mapping.size
         assert len(mapping) == 2 * size and mapping.mirrored and mapping.mapped == size
-        mapping[size - 3:size + 3] = b"abcdef"
-        assert mapping[:3] == b"def" and mapping[2 * size - 3:] == b"abc"
+        mapping[size - 3 : size + 3] = b"abcdef"
+        assert mapping[:3] == b"def" and mapping[2 * size - 3 :] == b"abc"
         assert os.pread(mapping.fileno(), 3, offset) == b"def"
         with again(mapping, access="read", mirrored=True) as reader:
-            assert reader[size - 3:size + 3] == b"abcdef" and reader.readonly
+            assert reader[size - 3 : size + 3] == b"abcdef" and reader.readonly
         mapping.flush(size - PAGE, 2 * PAGE)
 
 
@@ -207,7 +232,7 @@ def test_nothing_stays_open_or_mapped(make):
     before = counts()
     for how in ({}, {"mirrored": True}, {"access": "read"}):
         mapping = make(**how)
-        del mapping         # without close: the object itself gives everything back
+        del mapping  # without close: the object itself gives everything back
         make(**how).close()
     with pytest.raises(ValueError):
         make(5, mirrored=True)

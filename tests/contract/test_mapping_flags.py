@@ -36,14 +36,16 @@ def faults_of_touching(mapping: Mapping) -> int:
 def test_populate_leaves_no_fault_for_later(make, how):
     pages = 512
     with make(pages * PAGE, **how) as lazy:
-        assert faults_of_touching(lazy) >= pages // 16      # the kernel maps up to 16 pages per fault
+        assert faults_of_touching(lazy) >= pages // 16  # the kernel maps up to 16 pages per fault
     with make(pages * PAGE, populate=True, **how) as ready:
-        assert faults_of_touching(ready) <= 4               # the interpreter's own
+        assert faults_of_touching(ready) <= 4  # the interpreter's own
 
 
 def test_populate_read_only(make):
-    with (make(512 * PAGE) as mapping,
-          Mapping.from_fd(mapping.fileno(), access="read", populate=True) as reader):
+    with (
+        make(512 * PAGE) as mapping,
+        Mapping.from_fd(mapping.fileno(), access="read", populate=True) as reader,
+    ):
         assert faults_of_touching(reader) <= 4
 
 
@@ -69,8 +71,9 @@ def test_reserve_allocates_the_pages_at_creation(make, reserve):
         assert "nr" not in smaps_entry(address_of(mapping))["VmFlags"].split()
 
 
-@pytest.mark.parametrize("access, expected", [("write", {"sh", "rd", "wr"}), ("read", {"sh", "rd"}),
-                                              ("copy", {"rd", "wr"})])
+@pytest.mark.parametrize(
+    "access, expected", [("write", {"sh", "rd", "wr"}), ("read", {"sh", "rd"}), ("copy", {"rd", "wr"})]
+)
 def test_access_is_what_the_kernel_enforces(make, access, expected):
     with make() as mapping, Mapping.from_fd(mapping.fileno(), access=access) as other:
         flags = set(smaps_entry(address_of(other))["VmFlags"].split())
@@ -92,8 +95,10 @@ def test_huge_pages_are_used_or_the_error_says_how_to_configure_them(make, mirro
         flags = entry["VmFlags"].split()
         assert address_of(mapping) % hugepages.default_page() == 0
         assert ("ht" in flags) if mapping.huge == "hugetlb" else ("hg" in flags and mapping.huge == "advised")
-        mapping[size - 2:size] = b"zz"
+        mapping[size - 2 : size] = b"zz"
         assert mapping[-2:] == b"zz"
+        if mapping.huge == "advised" and hugepages.is_tmpfs(mapping.fileno()):
+            assert smaps_entry(address_of(mapping))["ShmemPmdMapped"] == f"{size // 1024} kB"
 
 
 def test_a_hugetlb_memfd_is_whole_huge_pages():
@@ -107,7 +112,7 @@ def test_a_hugetlb_memfd_is_whole_huge_pages():
         mapping.resize(page + 1)
         assert mapping[4999] == 1 and mapping.mapped == 2 * page
     with Mapping.memfd(2 * page, huge=page, mirrored=True, populate=True, offset=0) as mapping:
-        mapping[2 * page - 1:2 * page + 1] = b"ab"
+        mapping[2 * page - 1 : 2 * page + 1] = b"ab"
         assert mapping[0] == ord("b") and mapping[-1] == ord("a")
     with pytest.raises(errors.BadGeometry, match=f"ask for {page}"):
         Mapping.memfd(PAGE, huge=True, mirrored=True)
@@ -172,4 +177,4 @@ def test_flush_with_wait_leaves_nothing_dirty(tmp_path):
 
 
 def _has_device(folder) -> bool:
-    return os.stat(folder).st_dev >> 8 != 0     # tmpfs and overlays have no major number
+    return os.stat(folder).st_dev >> 8 != 0  # tmpfs and overlays have no major number

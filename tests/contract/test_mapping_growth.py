@@ -21,8 +21,18 @@ def make(backing, tmp_path):
     return lambda size=3 * PAGE, **how: backing.make(tmp_path, size, **how)
 
 
-@pytest.mark.parametrize("how", [{}, {"mirrored": True}, {"offset": PAGE}, {"populate": True}, {"lock": True},
-                                 {"mirrored": True, "offset": PAGE}], ids=str)
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"mirrored": True},
+        {"offset": PAGE},
+        {"populate": True},
+        {"lock": True},
+        {"mirrored": True, "offset": PAGE},
+    ],
+    ids=str,
+)
 def test_resize_grows_the_mapping_and_its_file(make, how):
     with make(2 * PAGE, **how) as mapping:
         mapping[0:3] = b"abc"
@@ -31,12 +41,12 @@ def test_resize_grows_the_mapping_and_its_file(make, how):
         copies = 2 if mapping.mirrored else 1
         assert mapping.size == mapping.mapped == 64 * PAGE and len(mapping) == copies * 64 * PAGE
         assert mapping[0:3] == b"abc" and mapping[2 * PAGE - 1] == 9
-        assert mapping[2 * PAGE:64 * PAGE] == bytes(62 * PAGE)
+        assert mapping[2 * PAGE : 64 * PAGE] == bytes(62 * PAGE)
         assert os.fstat(mapping.fileno()).st_size == mapping.offset + 64 * PAGE
         mapping[64 * PAGE - 1] = 7
         assert os.pread(mapping.fileno(), 1, mapping.offset + 64 * PAGE - 1) == b"\x07"
         if mapping.mirrored:
-            assert mapping[64 * PAGE:64 * PAGE + 3] == b"abc"
+            assert mapping[64 * PAGE : 64 * PAGE + 3] == b"abc"
 
 
 def test_resize_refuses_while_a_view_lives_and_then_changes_nothing(make):
@@ -100,8 +110,12 @@ def test_past_the_end_of_a_file_works_once_the_file_has_grown(tmp_path, access):
         assert mapping.past_end == 3 * PAGE and mapping[0] == ord("a")
         if access != "read":
             mapping[1] = ord("m")
-        for touch in (lambda: mapping[2 * PAGE], lambda: mapping.read(PAGE - 1, 2), lambda: mapping[::PAGE],
-                      lambda: mapping.read()):
+        for touch in (
+            lambda: mapping[2 * PAGE],
+            lambda: mapping.read(PAGE - 1, 2),
+            lambda: mapping[::PAGE],
+            lambda: mapping.read(),
+        ):
             with pytest.raises(errors.PastEndOfFile, match=f"{PAGE} bytes now and needs {4 * PAGE}"):
                 touch()
         if access != "read":
@@ -109,12 +123,16 @@ def test_past_the_end_of_a_file_works_once_the_file_has_grown(tmp_path, access):
                 mapping[3 * PAGE] = 1
         assert not mapping.truncated and mapping[0] == ord("a")
         with mapping.view as view:
-            assert view[2 * PAGE] == 0          # a view reads zeros; the next method call tells
+            assert view[2 * PAGE] == 0  # a view reads zeros; the next method call tells
         with pytest.raises(errors.PastEndOfFile):
             mapping[0]
-        assert mapping[0] == ord("a")           # told once
-        run_elsewhere("import os, sys; f = open(sys.argv[1], 'r+b'); f.truncate(int(sys.argv[2])); "
-                      "f.seek(-1, 2); f.write(b'z')", path, 4 * PAGE)
+        assert mapping[0] == ord("a")  # told once
+        run_elsewhere(
+            "import os, sys; f = open(sys.argv[1], 'r+b'); f.truncate(int(sys.argv[2])); "
+            "f.seek(-1, 2); f.write(b'z')",
+            path,
+            4 * PAGE,
+        )
         assert mapping.past_end == 0 and mapping[4 * PAGE - 1] == ord("z")
         assert mapping[2 * PAGE] == 0
         assert mapping[1] == ord("a" if access == "read" else "m")
@@ -163,11 +181,18 @@ def _umask() -> int:
     return mask
 
 
-@pytest.mark.parametrize("wrong, text", [
-    ({"size": 0}, "positive"), ({"size": -5}, "positive"), ({"size": 1 << 63}, "more than a file"),
-    ({"size": 10, "offset": 1}, "page size"), ({"size": 10, "offset": -PAGE}, "negative"),
-    ({"size": 10, "mirrored": True}, f"ask for {PAGE}"), ({"size": PAGE, "mirrored": True, "access": "copy"}, "private"),
-])
+@pytest.mark.parametrize(
+    "wrong, text",
+    [
+        ({"size": 0}, "positive"),
+        ({"size": -5}, "positive"),
+        ({"size": 1 << 63}, "more than a file"),
+        ({"size": 10, "offset": 1}, "page size"),
+        ({"size": 10, "offset": -PAGE}, "negative"),
+        ({"size": 10, "mirrored": True}, f"ask for {PAGE}"),
+        ({"size": PAGE, "mirrored": True, "access": "copy"}, "private"),
+    ],
+)
 def test_a_geometry_that_cannot_be_mapped_is_explained_and_leaves_no_name(tmp_path, backing, wrong, text):
     with pytest.raises(errors.BadGeometry, match=text) as caught:
         backing.make(tmp_path, **wrong)

@@ -54,7 +54,7 @@ def test_a_forked_child_inherits_the_memory(backing, tmp_path):
 
 def _write_in_child(mapping: Mapping, same: Mapping) -> None:
     assert mapping is same and mapping[0:2] == b"hi" and mapping.mirrored
-    mapping[PAGE - 1:PAGE + 1] = b"yo"
+    mapping[PAGE - 1 : PAGE + 1] = b"yo"
     mapping.close()
 
 
@@ -67,7 +67,7 @@ def test_a_multiprocessing_child_gets_the_same_memory(backing, tmp_path, method)
         child.start()
         child.join()
         assert child.exitcode == 0
-        assert mapping[PAGE - 1:PAGE + 1] == b"yo"
+        assert mapping[PAGE - 1 : PAGE + 1] == b"yo"
 
 
 def test_pickling_needs_a_name_or_a_child_that_is_being_started(backing, tmp_path):
@@ -77,7 +77,12 @@ def test_pickling_needs_a_name_or_a_child_that_is_being_started(backing, tmp_pat
                 pickle.dumps(mapping)
             return
         with pickle.loads(pickle.dumps(mapping)) as same:
-            assert (same.kind, same.name, same.size, same.access) == (backing.kind, mapping.name, 5000, "read")
+            assert (same.kind, same.name, same.size, same.access) == (
+                backing.kind,
+                mapping.name,
+                5000,
+                "read",
+            )
 
 
 def test_a_pickle_does_not_open_another_object_of_the_same_name(tmp_path):

@@ -38,11 +38,21 @@ def foreign_truncated_mmap():
 """
 
 
-def run_script(script: str, *, options: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess:
-    clean = {key: value for key, value in os.environ.items()
-             if not key.startswith(("SHMRING_", "PYTHONFAULTHANDLER"))}
-    return subprocess.run([sys.executable, *options, "-c", PRELUDE + script], text=True, capture_output=True, check=False,
-                          env=clean | environment | {"PYTHONPATH": ROOT})
+def run_script(
+    script: str, *, options: tuple[str, ...] = (), **environment: str
+) -> subprocess.CompletedProcess:
+    clean = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("SHMRING_", "PYTHONFAULTHANDLER"))
+    }
+    return subprocess.run(
+        [sys.executable, *options, "-c", PRELUDE + script],
+        text=True,
+        capture_output=True,
+        check=False,
+        env=clean | environment | {"PYTHONPATH": ROOT},
+    )
 
 
 def check_script(script: str, **how) -> str:

@@ -1,4 +1,6 @@
-"""A file cut under a mapping is an exception of whoever touches it; every other SIGBUS is as it would be without us."""
+"""A file cut under a mapping is an exception of whoever touches it; every other SIGBUS is as it would be
+without us.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,13 @@ def cut(tmp_path):
 
 
 TOUCHES = {
-    "index": lambda m: m[2 * PAGE], "slice": lambda m: m[PAGE - 1:PAGE + 1], "steps": lambda m: m[::PAGE],
-    "read": lambda m: m.read(3 * PAGE, 5), "all": lambda m: m.read(),
-    "store index": lambda m: m.__setitem__(2 * PAGE, 1), "store slice": lambda m: m.write(b"x" * 3 * PAGE, 5),
+    "index": lambda m: m[2 * PAGE],
+    "slice": lambda m: m[PAGE - 1 : PAGE + 1],
+    "steps": lambda m: m[::PAGE],
+    "read": lambda m: m.read(3 * PAGE, 5),
+    "all": lambda m: m.read(),
+    "store index": lambda m: m.__setitem__(2 * PAGE, 1),
+    "store slice": lambda m: m.write(b"x" * 3 * PAGE, 5),
     "store steps": lambda m: m.__setitem__(slice(0, None, PAGE), b"y" * (len(m) // PAGE)),
 }
 
@@ -49,12 +55,19 @@ def test_touching_what_was_cut_raises_with_the_numbers(cut, touch, how):
         return
     mapping = cut(**how)
     epoch = sigbus.epoch()
-    with pytest.raises(errors.RingTruncated, match=f"has {PAGE} bytes and the mapping needs {4 * PAGE}") as caught:
+    with pytest.raises(
+        errors.RingTruncated, match=f"has {PAGE} bytes and the mapping needs {4 * PAGE}"
+    ) as caught:
         TOUCHES[touch](mapping)
     assert isinstance(caught.value, OSError) and caught.value.errno
     assert sigbus.epoch() > epoch and mapping.truncated
-    for use in (lambda: mapping[0], lambda: mapping.view, mapping.flush, lambda: mapping.resize(8 * PAGE),
-                lambda: mapping.advise("normal")):
+    for use in (
+        lambda: mapping[0],
+        lambda: mapping.view,
+        mapping.flush,
+        lambda: mapping.resize(8 * PAGE),
+        lambda: mapping.advise("normal"),
+    ):
         with pytest.raises(errors.RingTruncated):
             use()
 
@@ -69,7 +82,7 @@ def test_a_live_view_reads_zeros_and_the_process_lives(cut, how, tmp_path):
         pages = array.reshape(-1, PAGE)
         for copy in range(len(pages) // 4):
             assert pages[4 * copy].tobytes() == b"v" * PAGE
-            assert not pages[4 * copy + 1:4 * copy + 4].any()
+            assert not pages[4 * copy + 1 : 4 * copy + 4].any()
         if not mapping.readonly:
             array[-1] = 5
             assert array[-1] == 5
@@ -80,15 +93,15 @@ def test_a_live_view_reads_zeros_and_the_process_lives(cut, how, tmp_path):
 
 def test_what_was_not_cut_is_still_read_and_an_untouched_cut_is_known(cut):
     mapping = cut(2 * PAGE)
-    assert mapping[:2 * PAGE] == b"v" * 2 * PAGE
-    assert mapping.truncated            # asked, not touched
+    assert mapping[: 2 * PAGE] == b"v" * 2 * PAGE
+    assert mapping.truncated  # asked, not touched
     with pytest.raises(errors.RingTruncated):
         mapping[0]
 
 
 def test_a_cut_inside_a_page_costs_no_fault(cut):
     mapping = cut(3 * PAGE + 10)
-    assert mapping[3 * PAGE:] == b"v" * 10 + bytes(PAGE - 10)
+    assert mapping[3 * PAGE :] == b"v" * 10 + bytes(PAGE - 10)
     assert mapping.truncated
 
 
@@ -104,7 +117,7 @@ def test_a_file_that_was_cut_and_has_grown_again_is_still_reported(cut, tmp_path
 def test_one_of_many_mappings_is_hit_and_the_others_are_not(cut, tmp_path):
     path = tmp_path / "whole"
     path.write_bytes(b"w" * PAGE)
-    others = [Mapping.file(path) for _ in range(200)]       # more than one chunk of the handler's table
+    others = [Mapping.file(path) for _ in range(200)]  # more than one chunk of the handler's table
     mapping = cut()
     others += [Mapping.file(path) for _ in range(200)]
     with pytest.raises(errors.RingTruncated):
@@ -112,7 +125,7 @@ def test_one_of_many_mappings_is_hit_and_the_others_are_not(cut, tmp_path):
     assert all(other[0] == ord("w") and not other.truncated for other in others)
     for other in others:
         other.close()
-    late = [Mapping.file(path) for _ in range(150)]         # entries are used again
+    late = [Mapping.file(path) for _ in range(150)]  # entries are used again
     os.truncate(path, 0)
     for other in late:
         with pytest.raises(errors.RingTruncated):
@@ -154,7 +167,8 @@ assert sigbus.epoch() == epoch
 """)
 
 
-# ---- who else wants SIGBUS -------------------------------------------------------------------------------------------
+# ---- who else wants SIGBUS ---------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("where", ["main", "thread"])
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -197,8 +211,11 @@ foreign_truncated_mmap()[0]
 @pytest.mark.parametrize("where", ["before", "after", "never"])
 def test_a_sigbus_that_was_sent_still_kills(where):
     enable = "faulthandler.enable()"
-    for send in ("signal.raise_signal(signal.SIGBUS)", "os.kill(os.getpid(), signal.SIGBUS)",
-                 "os.system(f'kill -BUS {os.getpid()}')"):
+    for send in (
+        "signal.raise_signal(signal.SIGBUS)",
+        "os.kill(os.getpid(), signal.SIGBUS)",
+        "os.system(f'kill -BUS {os.getpid()}')",
+    ):
         done = run_script(f"""
 {enable if where == "before" else ""}
 mapping = truncated_file()
@@ -226,7 +243,8 @@ foreign_truncated_mmap()[0]
 
 
 def test_a_plain_handler_before_ours_gets_what_is_not_ours():
-    assert check_script("""
+    assert (
+        check_script("""
 signal.signal(signal.SIGBUS, lambda number, frame: print("handler", number == signal.SIGBUS))
 mapping = truncated_file()
 signal.raise_signal(signal.SIGBUS)
@@ -234,7 +252,9 @@ try:
     mapping[PAGE]
 except errors.RingTruncated:
     print("truncated")
-""") == "handler True\ntruncated\n"
+""")
+        == "handler True\ntruncated\n"
+    )
 
 
 def test_a_siginfo_handler_before_ours_gets_the_address(tmp_path):
@@ -263,7 +283,8 @@ void install(void) {
 """)
     library = tmp_path / "other.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, tmp_path / "other.c"], check=True)
-    assert check_script(f"""
+    assert (
+        check_script(f"""
 import ctypes
 ctypes.CDLL({str(library)!r}).install()
 mapping = truncated_file()
@@ -274,7 +295,9 @@ try:
 except errors.RingTruncated:
     print("truncated")
 assert signal.SIGUSR2 not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-""") == "other\nother\ntruncated\n"
+""")
+        == "other\nother\ntruncated\n"
+    )
 
 
 def test_an_unmapped_range_is_no_longer_ours():
@@ -286,7 +309,8 @@ mapping.close()
 with tempfile.TemporaryFile() as file:
     libc = ctypes.CDLL(None)
     libc.mmap.restype = ctypes.c_void_p
-    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+    vp, size, i = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    libc.mmap.argtypes = [vp, size, i, i, i, ctypes.c_long]
     assert libc.mmap(address, PAGE, 3, mmap.MAP_SHARED | 0x10, file.fileno(), 0) == address
     print("mapped", flush=True)
     ctypes.string_at(address, 1)
@@ -296,7 +320,8 @@ with tempfile.TemporaryFile() as file:
 
 @pytest.mark.parametrize("script, environment", [("", {"SHMRING_SIGBUS": "0"}), ("sigbus.decline()", {})])
 def test_the_handler_can_be_declined(script, environment):
-    done = run_script(f"""
+    done = run_script(
+        f"""
 {script}
 assert not sigbus.install()
 first, second = truncated_file(), truncated_file()
@@ -306,7 +331,9 @@ try:
 except errors.RingTruncated:
     print("known", flush=True)
 second.read()
-""", **environment)
+""",
+        **environment,
+    )
     assert done.stdout == "known\n" and done.returncode == -signal.SIGBUS
 
 
