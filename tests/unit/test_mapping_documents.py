@@ -38,5 +38,6 @@ def test_the_example_runs_and_cleans_up(tmp_path):
 def test_every_flag_of_the_docstring_is_in_the_tables_and_back():
     from shmring.options import IGNORED_FLAGS
 
-    assert all(name in mapping.Mapping.__doc__ for name in IGNORED_FLAGS)
-    assert all(f"{name} :" in mapping.Mapping.__doc__ for name in ("populate", "lock", "noreserve", "huge", "mirrored"))
+    text = mapping.Mapping.__doc__
+    assert all(name in text for name in IGNORED_FLAGS)
+    assert all(f"{name} :" in text for name in ("populate", "lock", "noreserve", "huge", "mirrored"))
