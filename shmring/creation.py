@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from collections.abc import Callable
 
 from shmring.errors import MappingNotFound, RingExists, RingNotFound
 from shmring.naming import Place, parse_size, place_of
@@ -228,7 +227,7 @@ def open_ring(name: str | os.PathLike, *, timeout: float | None = None, readonly
 def _open(place: Place, readonly: bool = False) -> Ring:
     from shmring import backing
 
-    opener: Callable = backing.open_shm if place.is_shm else backing.open_file
+    opener = backing.open_shm if place.is_shm else backing.open_file
     try:
         fd, _ = opener(
             place.name if place.is_shm else place.path,

@@ -6,17 +6,25 @@ in two containers are not mixed up) and the machine's boot. Time never enters: s
 
 from __future__ import annotations
 
-import functools
 import os
-import uuid
-from typing import NamedTuple
+from collections import namedtuple
 
 
-class Identity(NamedTuple):
-    pid: int
-    start_time: int  # clock ticks since boot: field 22 of /proc/PID/stat
-    pid_namespace: int  # inode of the namespace; 0 if /proc does not tell
-    boot_id: bytes  # 16 bytes; zeros if /proc does not tell
+class Identity(namedtuple("Identity", "pid start_time pid_namespace boot_id")):
+    """A process.
+
+    Attributes
+    ----------
+    pid : int
+    start_time : int
+        Clock ticks since boot: field 22 of /proc/PID/stat.
+    pid_namespace : int
+        Inode of the namespace; 0 if /proc does not tell.
+    boot_id : bytes
+        16 bytes; zeros if /proc does not tell.
+    """
+
+    __slots__ = ()
 
 
 def start_time(pid: int) -> int | None:
@@ -31,21 +39,26 @@ def start_time(pid: int) -> int | None:
     return int(fields[19])
 
 
-@functools.cache
 def _identity_of(pid: int) -> Identity:
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
         with open("/proc/sys/kernel/random/boot_id") as file:
-            boot_id = uuid.UUID(file.read().strip()).bytes
+            boot_id = bytes.fromhex(file.read().strip().replace("-", ""))
         started = start_time(pid) or 0
     except OSError:
         namespace, boot_id, started = 0, bytes(16), 0
     return Identity(pid, started, namespace, boot_id)
 
 
+_own: Identity | None = None
+
+
 def own_identity() -> Identity:
     """Who this process is. A forked child is somebody else."""
-    return _identity_of(os.getpid())
+    global _own
+    if _own is None or _own.pid != os.getpid():
+        _own = _identity_of(os.getpid())
+    return _own
 
 
 def is_gone(who: Identity) -> bool:

@@ -6,8 +6,7 @@ A name without a slash is a POSIX shared memory object; a name with one, or a Pa
 from __future__ import annotations
 
 import os
-import re
-from typing import NamedTuple
+from collections import namedtuple
 
 # Where Linux keeps POSIX shared memory objects: shm_overview(7).
 SHM_FOLDER = "/dev/shm"
@@ -15,15 +14,12 @@ SHM_FOLDER = "/dev/shm"
 _UNITS = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _UNITS |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}
 _UNITS |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
 
 
-class Place(NamedTuple):
-    """Where a name leads: what to call it in messages, and its path in the file system."""
+class Place(namedtuple("Place", "name path is_shm")):
+    """Where a name leads: what to call it in messages (str), its path in the file system (str), and whether it is shm."""
 
-    name: str
-    path: str
-    is_shm: bool
+    __slots__ = ()
 
 
 def place_of(name: str | os.PathLike) -> Place:
@@ -71,12 +67,14 @@ def parse_size(size: int | str) -> int:
         else:
             raise TypeError(f"a size is an int or a str like '16 MiB', not {type(size).__name__}")
     if isinstance(size, str):
-        match = _SIZE.fullmatch(size)
-        unit = _UNITS.get(match[2].lower()) if match else None
-        if match is None or unit is None:
+        text = size.strip()
+        figures = text.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+        unit = _UNITS.get(text[len(figures) :].lower())
+        whole, point, fraction = figures.rstrip().partition(".")
+        digits = whole + (fraction if point else "0")
+        if unit is None or not whole or (point and not fraction) or not (digits.isascii() and digits.isdigit()):
             raise ValueError(f"{size!r} is no size; write bytes, or a number with KiB, MiB, GiB, kB, MB or GB")
-        number = float(match[1]) * unit if "." in match[1] else int(match[1]) * unit
-        size = int(number)
+        size = int(whole) * unit + (int(fraction) * unit // 10 ** len(fraction) if point else 0)
     if size <= 0:
         raise ValueError(f"a size must be positive, not {size}")
     return size

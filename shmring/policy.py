@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import ClassVar
+
+_FIELDS = ("held", "spin_us", "yields", "parks", "slice_ms")
 
 
-@dataclass(frozen=True)
 class WaitPolicy:
     """What a wait does before it sleeps, and how it sleeps.
 
@@ -40,21 +39,43 @@ class WaitPolicy:
         Looks twice, then parks: no CPU beyond the work itself.
     """
 
-    held: int = 100
-    spin_us: float = 20.0
-    yields: int = 2
-    parks: bool = True
-    slice_ms: float = 100.0
+    # Written out, as importing dataclasses takes longer than importing all of shmring.
+    __slots__ = ("held", "parks", "slice_ms", "spin_us", "yields")
 
-    spin: ClassVar[WaitPolicy]
-    adaptive: ClassVar[WaitPolicy]
-    park: ClassVar[WaitPolicy]
+    spin: WaitPolicy
+    adaptive: WaitPolicy
+    park: WaitPolicy
 
-    def __post_init__(self) -> None:
-        if self.held < 0 or self.yields < 0 or not 0 <= self.spin_us <= 1e9:
-            raise ValueError(f"a wait policy's numbers cannot be negative: {self}")
-        if not 1 <= self.slice_ms <= 1e7:
-            raise ValueError(f"slice_ms must be from 1 to 10,000,000, not {self.slice_ms}")
+    def __init__(
+        self, held: int = 100, spin_us: float = 20.0, yields: int = 2, parks: bool = True, slice_ms: float = 100.0
+    ) -> None:
+        if held < 0 or yields < 0 or not 0 <= spin_us <= 1e9:
+            raise ValueError(f"a wait policy's numbers cannot be negative: held={held}, spin_us={spin_us}, yields={yields}")
+        if not 1 <= slice_ms <= 1e7:
+            raise ValueError(f"slice_ms must be from 1 to 10,000,000, not {slice_ms}")
+        for label, value in zip(_FIELDS, (held, spin_us, yields, parks, slice_ms), strict=True):
+            object.__setattr__(self, label, value)
+
+    def _values(self) -> tuple:
+        return tuple(getattr(self, label) for label in _FIELDS)
+
+    def __setattr__(self, label: str, value: object) -> None:
+        raise AttributeError(f"a WaitPolicy does not change; make another one with {label}={value!r}")
+
+    def __delattr__(self, label: str) -> None:
+        raise AttributeError(f"a WaitPolicy does not change; it keeps its {label}")
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, WaitPolicy) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        return f"WaitPolicy({', '.join(f'{label}={getattr(self, label)!r}' for label in _FIELDS)})"
+
+    def __reduce__(self) -> tuple:
+        return WaitPolicy, self._values()
 
 
 WaitPolicy.spin = WaitPolicy(held=1000, spin_us=0.0, yields=0, parks=False)

@@ -7,8 +7,6 @@ data area per kind of access. The tables change only under the registry lock, se
 import os
 import weakref
 from contextlib import contextmanager
-from multiprocessing import context as mp_context
-from multiprocessing import reduction as mp_reduction
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
@@ -293,9 +291,11 @@ cdef class Ring:
         return f"<shmring.Ring {self.name!r}, {self.capacity} bytes>"
 
     def __reduce__(self):
+        # Not imported with the module: it takes longer than all of shmring, and whoever spawns children has it already.
+        from multiprocessing import context, reduction
         self.check_open()
-        if mp_context.get_spawning_popen() is not None:
-            return _from_duplicate, (mp_reduction.DupFd(self.fd), self.name, self.readonly)
+        if context.get_spawning_popen() is not None:
+            return _from_duplicate, (reduction.DupFd(self.fd), self.name, self.readonly)
         if self.name is None:
             raise TypeError("an anonymous ring can only be passed to a child process that multiprocessing starts")
         return _from_name, (self.name, self.uuid, self.readonly)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing, which takes longer than all of shmring
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from shmring.consumer import Consumer
     from shmring.producer import Producer
 
