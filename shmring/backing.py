@@ -172,7 +172,7 @@ def may_be_cut(fd: int) -> bool:
 
 
 def extend(
-    fd: int, end: int, *, reserve: bool, allocate: bool, in_memory: bool, action: str, name: object
+    fd: int, end: int, *, reserve: bool, allocate: bool = True, in_memory: bool, action: str, name: object
 ) -> None:
     """Make the file at least `end` bytes long; undone when it fails.
 
