@@ -270,7 +270,7 @@ cdef class Consumer(Participant):
 
     cdef raise_empty(self):
         cdef object sole = participant_sole(&self.reader.ring)
-        writer = self.ring.describe_participant(sole - 1) if sole else "nobody"
+        writer = self.ring.registry.describe(sole - 1) if sole else "nobody"
         raise TimeoutError(f"no message for group {self.group!r} of ring {self.ring.name!r}; it is written by {writer}")
 
     # ---- for waiting ---------------------------------------------------------------------------------------------

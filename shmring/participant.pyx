@@ -34,7 +34,7 @@ from shmring.sigbus cimport process_epoch
 
 from shmring import evidence, policy as policies
 from shmring.errors import MemberTaken, ProducerTaken, ShutDown, TooManyParticipants, WrongProcess
-from shmring.ring import lock_descriptors
+from shmring.registry import lock_descriptors
 
 cdef enum:
     CALM_ENOUGH = 64                # waits in a row without a park after which the armed bit goes
@@ -78,10 +78,10 @@ cdef class Participant:
         self.data = ring.data_mapping(role == ROLE_PRODUCER)
         self.ring = ring
         self.pid = os.getpid()
-        fd = ring._open_anew()
+        fd = ring.registry.open_anew()
         try:
-            with ring.registry():
-                ring._repair()
+            with ring.registry.lock():
+                ring.registry.repair()
                 self.take_role(fd, role, name, latest)
         except BaseException:
             os.close(fd)
@@ -98,19 +98,19 @@ cdef class Participant:
         cdef uint32_t group = 0, holder
         if role == ROLE_PRODUCER:
             holder = participant_sole(&self.ring.map)
-            if holder and self.ring.is_alive(holder - 1):
+            if holder and self.ring.registry.is_alive(holder - 1):
                 raise ProducerTaken(errno.EAGAIN, f"ring {self.ring.name!r} is for a single producer and has one: "
-                                                  f"{self.ring.describe_participant(holder - 1)}")
+                                                  f"{self.ring.registry.describe(holder - 1)}")
         else:
-            number = self.ring._find_group(name)
+            number = self.ring.registry.find_group(name)
             if number is not None:
                 group = number
                 holder = group_member(&self.ring.map, group)
-                if holder and self.ring.is_alive(holder - 1):
+                if holder and self.ring.registry.is_alive(holder - 1):
                     raise MemberTaken(errno.EAGAIN, f"group {name!r} of ring {self.ring.name!r} has its member: "
-                                                    f"{self.ring.describe_participant(holder - 1)}")
+                                                    f"{self.ring.registry.describe(holder - 1)}")
             else:
-                group = self.ring._make_group(name, latest)
+                group = self.ring.registry.make_group(name, latest)
             if group_check(&self.ring.map, group, &fault) != OK:
                 raise corrupt(&fault, self.ring.name)
         self.take_slot(fd, role, group)
@@ -142,7 +142,7 @@ cdef class Participant:
             self.slot = &self.ring.map.participants[number]
             participant_enter(self.slot, &fields, group)
             return
-        holders = [self.ring.describe_participant(number) for number in range(min(4, self.ring.map.n_participants))]
+        holders = [self.ring.registry.describe(number) for number in range(min(4, self.ring.map.n_participants))]
         raise TooManyParticipants(errno.EAGAIN, f"ring {self.ring.name!r} has room for {self.ring.map.n_participants} "
                                                 f"participants, all are alive ({', '.join(holders)}, ...); create it with a "
                                                 f"larger max_participants")
@@ -170,7 +170,7 @@ cdef class Participant:
         self.detach()
 
     cdef detach(self):
-        with self.ring.registry():
+        with self.ring.registry.lock():
             participant_leave(&self.ring.map, self.number, False)
         lock_descriptors.discard(self.life_fd)
         os.close(self.life_fd)

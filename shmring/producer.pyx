@@ -286,9 +286,9 @@ cdef class Producer(Participant):
                 continue
             if position + record_span(length, self.writer.ring.align) - group.head <= self.writer.ring.capacity:
                 continue
-            reader = (self.ring.describe_participant(group.member - 1) if group.member
+            reader = (self.ring.registry.describe(group.member - 1) if group.member
                       else "nobody: start one, or call remove_group")
-            behind.append(f"group {self.ring.group_name(number)!r} is {position - group.head} bytes behind, read by {reader}")
+            behind.append(f"group {self.ring.registry.group_name(number)!r} is {position - group.head} bytes behind, read by {reader}")
         raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
                            f"{'; '.join(behind) or 'room came this moment'}")
 

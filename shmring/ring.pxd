@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.layout cimport Fault, RingMap
 from shmring.mapping cimport Mapping
+from shmring.registry cimport Registry
 
 cdef enum:
     NO_WAIT = 0                     # a deadline: never waits
@@ -19,6 +20,7 @@ cdef class Ring:
     cdef bint is_closed
     cdef int fd                     # the segment; for sizes, life checks and to open it anew
     cdef RingMap map                # checked geometry; data is NULL here, each port has its own mapping of it
+    cdef Registry registry          # the tables
     cdef Mapping control            # all pages before the data area
     cdef Mapping data_writable      # the data area twice in a row, made when the first producer asks
     cdef Mapping data_readable      # the same PROT_READ, made when the first consumer asks
@@ -30,6 +32,3 @@ cdef class Ring:
     cdef check_open(self)
     cdef check_writable(self)
     cdef Mapping data_mapping(self, bint writable)
-    cdef bint is_alive(self, uint32_t number) except -1
-    cdef object describe_participant(self, uint32_t number)
-    cdef object group_name(self, uint32_t number)

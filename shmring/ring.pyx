@@ -1,33 +1,28 @@
 """A mapped ring: its identity, its tables, and the way in for producers and consumers.
 
 Owns: the segment's descriptor, the mapping of the control pages, and (made when first asked for) one mirrored mapping of the
-data area per kind of access. The tables change only under the registry lock, see _core/repair.pxd.
+data area per kind of access.
 """
 
 import os
 import weakref
-from contextlib import contextmanager
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from shmring._core.doorbell cimport doorbell_ring_all
-from shmring._core.futex cimport byte_is_locked, lock_byte, now_ns
-from shmring._core.layout cimport (CORRUPT, FLAG_SINGLE_PRODUCER, GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING,
-                                   GROUP_NAME_BYTES, HEADER_BYTES, LOCK_PARTICIPANT, LOCK_REGISTRY, MAX_CAPACITY,
-                                   MAX_GROUPS, MAX_PARTICIPANTS, MIN_CAPACITY, NOT_A_RING, NOT_READY, OK, OTHER_LAYOUT,
-                                   ROLE_PRODUCER, Fault, Identity, RingMap, Slot, layout_attach, layout_data_offset,
-                                   layout_point)
-from shmring._core.repair cimport (group_begin, group_end, group_member, group_state, layout_create,
-                                   participant_is_active, participant_leave)
+from shmring._core.futex cimport now_ns
+from shmring._core.layout cimport (CORRUPT, FLAG_SINGLE_PRODUCER, HEADER_BYTES, MAX_CAPACITY, MAX_GROUPS,
+                                   MAX_PARTICIPANTS, MIN_CAPACITY, NOT_A_RING, NOT_READY, OTHER_LAYOUT, Fault, Identity,
+                                   RingMap, layout_attach, layout_data_offset, layout_point)
+from shmring._core.repair cimport layout_create
 from shmring._core.shutdown cimport shutdown_begin, shutdown_has_begun
 from shmring.mapping cimport Mapping
+from shmring.registry cimport Registry
 
 from shmring import evidence
-from shmring.errors import (CorruptRing, Error, LayoutMismatch, RingTruncated, TooManyGroups)
+from shmring.errors import CorruptRing, Error, LayoutMismatch
 
 FOR_EVER = INT64_MAX
 
@@ -38,18 +33,6 @@ LIMITS = {
     "max_participants": MAX_PARTICIPANTS,
     "max_groups": MAX_GROUPS,
 }
-
-# Descriptors whose locks must not survive in a forked child: it would keep them alive for a parent that died.
-lock_descriptors = set()
-
-
-def _drop_inherited_locks():
-    while lock_descriptors:
-        os.close(lock_descriptors.pop())
-
-
-os.register_at_fork(after_in_child=_drop_inherited_locks)
-
 
 cdef int64_t deadline_after(object timeout) except -1:
     cdef double seconds
@@ -132,6 +115,11 @@ cdef class Ring:
                 self.raise_attach(layout_attach(&self.map, first.address, size, &fault), &fault)
             self.control = Mapping.from_fd(fd, self.map.data_offset, access="read" if readonly else "write")
             layout_point(&self.map, self.control.address)
+            self.registry = Registry.__new__(Registry)
+            self.registry.map = &self.map
+            self.registry.fd = fd
+            self.registry.name = name
+            self.registry.uuid = self.uuid
         except BaseException:
             self.fd = -1
             self.is_closed = True
@@ -214,20 +202,9 @@ cdef class Ring:
         MemberTaken
             A live consumer reads it; the text names its pid.
         """
-        from shmring.errors import MemberTaken
-        cdef uint32_t member
         self.check_writable()
-        with self.registry():
-            number = self._find_group(name)
-            if number is None:
-                raise KeyError(f"ring {self.name!r} has no group {name!r}")
-            member = group_member(&self.map, number)
-            if member and self.is_alive(member - 1):
-                raise MemberTaken(f"group {name!r} of ring {self.name!r} is read by {self.describe_participant(member - 1)}")
-            if member:
-                self._bury(member - 1)
-            group_end(&self.map.groups[<uint32_t> number])
-        doorbell_ring_all(&self.map)
+        with self.registry.lock():
+            self.registry.remove_group(name)
 
     def shutdown(self):
         """No more messages: producers get ShutDown at once, consumers after they have drained their group. For good."""
@@ -240,8 +217,8 @@ cdef class Ring:
         Nobody has to call it: whoever attaches repairs first. Dead members' unreleased messages stay for their successors.
         """
         self.check_writable()
-        with self.registry():
-            return self._repair()
+        with self.registry.lock():
+            return self.registry.repair()
 
     def stats(self):
         """A snapshot of the ring: fill, groups with lag and members, participants with their counters. See shmring.stats.Stats."""
@@ -269,7 +246,7 @@ cdef class Ring:
         self.is_closed = True
         if self.fd >= 0:
             os.close(self.fd)
-            self.fd = -1
+            self.fd = self.registry.fd = -1
 
     def __enter__(self):
         self.check_open()
@@ -366,104 +343,6 @@ cdef class Ring:
             else:
                 self.data_readable = mapping
         return mapping
-
-    @contextmanager
-    def registry(self):
-        """Hold the registry lock. The kernel drops it when this process dies."""
-        fd = self._open_anew()
-        lock_descriptors.add(fd)
-        try:
-            self._lock_registry(fd)
-            self._end_half_made_groups()
-            yield
-        finally:
-            if fd in lock_descriptors:      # not in a child forked meanwhile
-                lock_descriptors.discard(fd)
-                os.close(fd)
-
-    def _open_anew(self):
-        """An open file description of our own for the segment; locks belong to descriptions."""
-        self.check_open()
-        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
-
-    def _lock_registry(self, int fd):
-        cdef int result
-        while True:
-            with nogil:
-                result = lock_byte(fd, LOCK_REGISTRY, 1)
-            if result == 0:
-                return
-            if result != -EINTR:
-                raise OSError(-result, f"ring {self.name!r}: cannot lock the registry: {os.strerror(-result)}")
-            PyErr_CheckSignals()
-
-    def _end_half_made_groups(self):
-        # We hold the lock, so whoever began these is dead.
-        cdef uint32_t number
-        for number in range(self.map.n_groups):
-            if group_state(&self.map, number) == GROUP_JOINING:
-                group_end(&self.map.groups[number])
-
-    def _find_group(self, str name):
-        cdef uint32_t number
-        for number in range(self.map.n_groups):
-            if group_state(&self.map, number) == GROUP_ACTIVE and self.group_name(number) == name:
-                return number
-        return None
-
-    def _make_group(self, str name, bint latest):
-        cdef uint32_t number
-        cdef char padded[64]
-        encoded = name.encode()
-        if not 0 < len(encoded) < <int> GROUP_NAME_BYTES or "\0" in name:
-            raise ValueError(f"a group's name has 1 to {GROUP_NAME_BYTES - 1} bytes of UTF-8 and no NUL, {name!r} does not")
-        memset(padded, 0, sizeof(padded))
-        memcpy(padded, <const char*> encoded, len(encoded))
-        for number in range(self.map.n_groups):
-            if group_state(&self.map, number) == GROUP_FREE:
-                group_begin(&self.map, number, padded, latest)
-                return number
-        names = [self.group_name(number) for number in range(self.map.n_groups)]
-        raise TooManyGroups(f"ring {self.name!r} has its {self.map.n_groups} groups already ({', '.join(names)}); remove one "
-                            f"with remove_group or create the ring with a larger max_groups")
-
-    cdef object group_name(self, uint32_t number):
-        cdef char* name = self.map.groups[number].name
-        return PyBytes_FromStringAndSize(name, GROUP_NAME_BYTES).partition(b"\0")[0].decode("utf-8", "replace")
-
-    def _repair(self):
-        """With the registry lock held."""
-        cdef uint32_t number
-        cdef int found = 0
-        for number in range(self.map.n_participants):
-            if participant_is_active(&self.map.participants[number]) and not self.is_alive(number):
-                self._bury(number)
-                found += 1
-        return found
-
-    def _bury(self, uint32_t number):
-        import logging
-        logging.getLogger("shmring").info("ring %r: freed what %s left", self.name, self.describe_participant(number))
-        participant_leave(&self.map, number, True)
-
-    cdef bint is_alive(self, uint32_t number) except -1:
-        """Does the participant in slot `number` live? Its lock tells; where it cannot tell more, its pid does."""
-        cdef Slot* slot = &self.map.participants[number]
-        cdef int locked
-        if number >= self.map.n_participants or not participant_is_active(slot):
-            return False
-        locked = byte_is_locked(self.fd, LOCK_PARTICIPANT + number)
-        if locked == 0:
-            return False
-        # Held, but perhaps only by a child that inherited the descriptor: a dead pid overrules.
-        return not evidence.is_gone(evidence.Identity(slot.pid, slot.start_time, slot.pid_namespace,
-                                                      PyBytes_FromStringAndSize(<char*> slot.boot_id, 16)))
-
-    cdef object describe_participant(self, uint32_t number):
-        if number >= self.map.n_participants:
-            return f"an impossible participant {number}"
-        cdef Slot* slot = &self.map.participants[number]
-        return f"{'producer' if slot.role == ROLE_PRODUCER else 'consumer'} with pid {slot.pid}"
 
 
 def _from_duplicate(duplicate, name, readonly):

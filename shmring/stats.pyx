@@ -30,9 +30,9 @@ def collect(Ring ring):
             continue
         consume_count(&map, group.head, &count)
         most = max(most, min(group.tail - group.head, map.capacity))
-        alive = group.member and ring.is_alive(group.member - 1)
+        alive = group.member and ring.registry.is_alive(group.member - 1)
         groups.append(GroupStats(
-            name=ring.group_name(number),
+            name=ring.registry.group_name(number),
             lag=count,
             lag_bytes=group.tail - group.head,
             head=group.head,
@@ -51,8 +51,8 @@ def collect(Ring ring):
             slot=number,
             role=role,
             pid=slot.pid,
-            group=ring.group_name(group_number) if role == "consumer" and group_number < map.n_groups else None,
-            alive=ring.is_alive(number),
+            group=ring.registry.group_name(group_number) if role == "consumer" and group_number < map.n_groups else None,
+            alive=ring.registry.is_alive(number),
             messages=counters.messages,
             bytes=counters.bytes,
             waits=counters.waits,
