@@ -1,5 +1,5 @@
 # The consumer port. Its kernel state, for Cython users: see __init__.pxd.
-from cython cimport final
+from cython cimport final, no_gc_clear
 from libc.stdint cimport int64_t, uint64_t
 
 from shmring._core.consume cimport Reader
@@ -23,6 +23,7 @@ cdef class Consumer(Participant):
 
 
 @final
+@no_gc_clear
 cdef class Loan(Lease):
     # A record that a view has lent out. The consumer keeps the loans, not the views, so that a dropped view ends by itself.
     cdef uint64_t position

@@ -16,7 +16,7 @@ from shmring._core.consume cimport (Reader, consume_advance, consume_count, cons
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport CORRUPT, EMPTY, OK, ROLE_CONSUMER, Bell
 from shmring._core.record cimport record_span
-from shmring._core.repair cimport participant_note_wakes, participant_sole
+from shmring._core.repair cimport participant_sole
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring.participant cimport Lease, Participant, Ready
 from shmring.ring cimport NO_WAIT, Ring, corrupt, deadline_after
@@ -54,7 +54,7 @@ cdef class Consumer(Participant):
         self.reader.slot = self.slot
         self.reader.participant = self.number
         self.reader.must_fence = self.short_slices
-        consume_start(&self.reader)
+        consume_start(&self.reader, self.group_number)
 
     # ---- receiving -----------------------------------------------------------------------------------------------
 
@@ -121,17 +121,24 @@ cdef class Consumer(Participant):
             raise ValueError(f"limit is at least 1, not {limit}")
         if self.try_peek(&payload, &length) != OK:
             self.await_record(&payload, &length, deadline_after(timeout))
-        while True:
-            message = PyBytes_FromStringAndSize(payload, length)
-            if not guard_copy_is_whole(self.epoch, &process_epoch):     # the file was cut under the copy
-                self.check()
-            consume_advance(&self.reader, length)
-            messages.append(message)
-            if self.reader.cursor - self.reader.released >= quarter:
-                self.release_handed_out()
-            limit -= 1
-            if limit == 0 or self.try_peek(&payload, &length) != OK:
-                break
+        try:
+            while True:
+                message = PyBytes_FromStringAndSize(payload, length)
+                if not guard_copy_is_whole(self.epoch, &process_epoch):     # the file may have been cut under the copy
+                    if messages:
+                        break
+                    self.check()
+                    continue
+                consume_advance(&self.reader, length)
+                messages.append(message)
+                if self.reader.cursor - self.reader.released >= quarter:
+                    self.release_handed_out()
+                limit -= 1
+                if limit == 0 or self.try_peek(&payload, &length) != OK:
+                    break
+        except MemoryError:
+            if not messages:
+                raise
         self.release_handed_out()
         return messages
 
@@ -219,6 +226,7 @@ cdef class Consumer(Participant):
         """The fast path: the next message, or None and a kernel code or STALE."""
         cdef char* payload = NULL
         cdef uint64_t length = 0
+        cdef int woken
         cdef bytes message
         code[0] = self.try_peek(&payload, &length)
         if code[0] != OK:
@@ -229,7 +237,9 @@ cdef class Consumer(Participant):
             return None
         consume_advance(&self.reader, length)
         if self.oldest_loan is None:
-            self.wakes += consume_release(&self.reader, self.reader.cursor)
+            woken = consume_release(&self.reader, self.reader.cursor)
+            if woken:
+                self.note_wakes(woken)
         return message
 
     cdef int try_peek(self, char** payload, uint64_t* length) noexcept:
@@ -255,8 +265,7 @@ cdef class Consumer(Participant):
         """Let go of what was handed out, up to the oldest record that is lent out."""
         cdef uint64_t position = self.reader.cursor if self.oldest_loan is None else self.oldest_loan.position
         if position != self.reader.released:
-            self.wakes += consume_release(&self.reader, position)
-            participant_note_wakes(self.slot, self.wakes)
+            self.note_wakes(consume_release(&self.reader, position))
 
     cdef check_receiving(self):
         if self.epoch != process_epoch:

@@ -113,8 +113,8 @@ def create(
         try:
             return _make(place, shape, mode, reserve)
         except RingExists:
-            if not exist_ok:
-                raise
+            if not exist_ok or (os.path.islink(place.path) and not os.path.exists(place.path)):
+                raise  # a link to nowhere can neither be opened nor created
             # Somebody else won, and may have unlinked it since: look again.
         except OSError as error:
             # Other creators of the same ring may hold the space for a moment: theirs counts if it is there.

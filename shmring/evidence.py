@@ -28,13 +28,21 @@ class Identity(namedtuple("Identity", "pid start_time pid_namespace boot_id")):
 
 
 def start_time(pid: int) -> int | None:
-    """When process `pid` of our own namespace started; None if it is gone, or dead and only not yet reaped."""
+    """When process `pid` of our own namespace started; None if it is gone, or dead and only not yet reaped.
+
+    Raises PermissionError when /proc does not tell (mounted with hidepid).
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return None
-    if fields[0] in (b"Z", b"X"):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return None
+        raise PermissionError(f"process {pid} is there, but hidden") from None
+    # A dead leader whose other threads go on is a zombie, too, but counts them.
+    if fields[0] in (b"Z", b"X") and int(fields[17]) <= 1:
         return None
     return int(fields[19])
 
@@ -53,6 +61,14 @@ def _identity_of(pid: int) -> Identity:
 _own: Identity | None = None
 
 
+def _forget_own() -> None:
+    global _own
+    _own = None  # a descendant may have an ancestor's pid
+
+
+os.register_at_fork(after_in_child=_forget_own)
+
+
 def own_identity() -> Identity:
     """Who this process is. A forked child is somebody else."""
     global _own
@@ -68,4 +84,7 @@ def is_gone(who: Identity) -> bool:
         return any(who.boot_id) and any(me.boot_id)
     if not who.pid_namespace or who.pid_namespace != me.pid_namespace:
         return False
-    return start_time(who.pid) != who.start_time
+    try:
+        return start_time(who.pid) != who.start_time
+    except PermissionError:
+        return False

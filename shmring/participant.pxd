@@ -1,4 +1,5 @@
 # What producers and consumers have in common: a slot, the proof of life, waiting.
+from cython cimport no_gc_clear
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport u32
@@ -15,6 +16,7 @@ cdef class Participant:
     cdef Mapping data               # keeps the data area mapped as long as this lives
     cdef Slot* slot                 # own line pair in the table
     cdef uint32_t number            # slot number
+    cdef uint32_t group_number      # a consumer's group
     cdef int life_fd                # own open file description; holds the lock that proves life
     cdef int pid                    # of the process that made this
     cdef unsigned int epoch         # process_epoch when all was last known to be well; 0: closed, or busy with a claim
@@ -48,8 +50,11 @@ cdef class Participant:
 
     cdef attach(self, Ring ring, object wait, uint32_t role, object name, bint latest)
     cdef check(self)
-    cdef take_role(self, int fd, uint32_t role, object name, bint latest)
-    cdef take_slot(self, int fd, uint32_t role, uint32_t group)
+    cdef take_role(self, uint32_t role, object name, bint latest)
+    cdef take_slot(self, uint32_t role)
+    cdef void note_wakes(self, int woken) noexcept
+    cdef end_wait(self)
+    cdef repair_quietly(self)
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
     cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
     cdef calm_down(self)
@@ -59,6 +64,7 @@ cdef class Participant:
     cdef detach(self)
 
 
+@no_gc_clear
 cdef class Lease:
     # Bytes of the ring lent to Python through the buffer protocol; counted, so that nothing unmaps them meanwhile.
     cdef Participant owner

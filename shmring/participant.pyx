@@ -10,12 +10,12 @@ afterwards. These modules do not declare themselves safe without a GIL, so a fre
 import atexit
 import errno
 import os
-import time
 import weakref
 
+from cython cimport no_gc_clear
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EAGAIN, EINTR
+from libc.errno cimport EAGAIN, EINTR, ETIMEDOUT
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -25,16 +25,16 @@ from shmring._core.doorbell cimport WAKE_ALL, bell_arm, bell_disarm, bell_park, 
 from shmring._core.futex cimport (FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_wait, futex_waitv, lock_byte,
                                   membarrier_register, now_ns, yield_slice)
 from shmring._core.layout cimport (GROUP_ACTIVE, LOCK_PARTICIPANT, OK, ROLE_CONSUMER, ROLE_PRODUCER, Bell, Fault, Slot)
-from shmring._core.repair cimport (group_check, group_member, group_take, participant_become_sole, participant_enter,
-                                   participant_is_active, participant_leave, participant_note_parks,
-                                   participant_note_waits, participant_sole)
+from shmring._core.repair cimport (group_check, group_member, group_take, participant_become_sole, participant_depart,
+                                   participant_enter, participant_is_active, participant_join, participant_note_parks,
+                                   participant_note_waits, participant_note_wakes, participant_sole)
 from shmring.mapping cimport Mapping
 from shmring.ring cimport Ring, corrupt, deadline_after
 from shmring.sigbus cimport process_epoch
 
 from shmring import evidence, policy as policies
 from shmring.errors import MemberTaken, ProducerTaken, ShutDown, TooManyParticipants, WrongProcess
-from shmring.registry import lock_descriptors
+from shmring.registry import close_lock_descriptor
 
 cdef enum:
     CALM_ENOUGH = 64                # waits in a row without a park after which the armed bit goes
@@ -75,51 +75,54 @@ cdef class Participant:
         self.held, self.yields, self.parks = policy.held, policy.yields, policy.parks
         self.spin_ns, self.slice_ns = int(policy.spin_us * 1e3), int(policy.slice_ms * 1e6)
         self.short_slices = membarrier_register() != 0
-        self.data = ring.data_mapping(role == ROLE_PRODUCER)
         self.ring = ring
         self.pid = os.getpid()
-        fd = ring.registry.open_anew()
+        ring.pin()
         try:
+            self.data = ring.data_mapping(role == ROLE_PRODUCER)
+            self.life_fd = ring.registry.open_lock_descriptor()
             with ring.registry.lock():
                 ring.registry.repair()
-                self.take_role(fd, role, name, latest)
+                self.take_role(role, name, latest)
         except BaseException:
-            os.close(fd)
+            if self.life_fd >= 0:
+                close_lock_descriptor(self.life_fd)     # a slot that was taken is a dead one's now
+                self.life_fd = -1
+            ring.unpin()
             raise
-        self.life_fd = fd
-        lock_descriptors.add(fd)
         self.is_closed = False
         self.epoch = process_epoch
         ring.participants.add(self)
         attached.add(self)
 
-    cdef take_role(self, int fd, uint32_t role, object name, bint latest):
+    cdef take_role(self, uint32_t role, object name, bint latest):
         cdef Fault fault
-        cdef uint32_t group = 0, holder
+        cdef uint32_t holder
         if role == ROLE_PRODUCER:
             holder = participant_sole(&self.ring.map)
             if holder and self.ring.registry.is_alive(holder - 1):
                 raise ProducerTaken(errno.EAGAIN, f"ring {self.ring.name!r} is for a single producer and has one: "
                                                   f"{self.ring.registry.describe(holder - 1)}")
         else:
-            number = self.ring.registry.find_group(name)
-            if number is not None:
-                group = number
-                holder = group_member(&self.ring.map, group)
+            found = self.ring.registry.find_group(name)
+            if found is not None:
+                self.group_number = found
+                holder = group_member(&self.ring.map, self.group_number)
                 if holder and self.ring.registry.is_alive(holder - 1):
                     raise MemberTaken(errno.EAGAIN, f"group {name!r} of ring {self.ring.name!r} has its member: "
                                                     f"{self.ring.registry.describe(holder - 1)}")
-            else:
-                group = self.ring.registry.make_group(name, latest)
-            if group_check(&self.ring.map, group, &fault) != OK:
-                raise corrupt(&fault, self.ring.name)
-        self.take_slot(fd, role, group)
+                if group_check(&self.ring.map, self.group_number, &fault) != OK:
+                    raise corrupt(&fault, self.ring.name)
+        self.take_slot(role)
         if role == ROLE_PRODUCER:
             participant_become_sole(&self.ring.map, self.number)
-        else:
-            group_take(&self.ring.map, group, self.number)
+            return
+        if found is None:                   # last, so that no failure leaves a group behind that nobody reads
+            self.group_number = self.ring.registry.make_group(name, latest)
+        participant_join(self.slot, self.group_number)
+        group_take(&self.ring.map, self.group_number, self.number)
 
-    cdef take_slot(self, int fd, uint32_t role, uint32_t group):
+    cdef take_slot(self, uint32_t role):
         """The first slot that is free and whose life lock nobody holds (an orphaned child may hold a free one's)."""
         cdef uint32_t number
         cdef int64_t offset
@@ -129,7 +132,7 @@ cdef class Participant:
             if participant_is_active(&self.ring.map.participants[number]):
                 continue
             offset = LOCK_PARTICIPANT + number
-            if lock_byte(fd, offset, 0) != 0:
+            if lock_byte(self.life_fd, offset, 0) != 0:
                 continue
             memset(&fields, 0, sizeof(Slot))
             fields.role = role
@@ -140,7 +143,7 @@ cdef class Participant:
                 fields.boot_id[i] = me.boot_id[i]
             self.number = number
             self.slot = &self.ring.map.participants[number]
-            participant_enter(self.slot, &fields, group)
+            participant_enter(self.slot, &fields)
             return
         holders = [self.ring.registry.describe(number) for number in range(min(4, self.ring.map.n_participants))]
         raise TooManyParticipants(errno.EAGAIN, f"ring {self.ring.name!r} has room for {self.ring.map.n_participants} "
@@ -157,25 +160,28 @@ cdef class Participant:
         """
         if self.is_closed:
             return
-        if self.pinned and self.pid == os.getpid():
+        if self.pid != os.getpid():         # a forked child: all of it belongs to the parent
+            self.is_closed = True
+            self.epoch = 0
+            self.ring.unpin()
+            return
+        if self.pinned:
             raise BufferError(f"{self.role_name()} of ring {self.ring.name!r}: the memory of {self.pinned} open claims or "
                               f"views is in use; end them first")
         self.is_closed = True
         self.epoch = 0
-        if self.pid != os.getpid():         # a forked child: all of it belongs to the parent
-            return
-        while self.waiting:
-            bell_ring(self.own_word(), WAKE_ALL)
-            time.sleep(0)
-        self.detach()
+        if self.waiting:
+            bell_ring(self.own_word(), WAKE_ALL)        # the last of them detaches: it may be the caller of this very handler
+        else:
+            self.detach()
 
     cdef detach(self):
-        with self.ring.registry.lock():
-            participant_leave(&self.ring.map, self.number, False)
-        lock_descriptors.discard(self.life_fd)
-        os.close(self.life_fd)
+        """Give up slot, lock and mappings. Takes no lock of the ring and waits for nobody."""
+        participant_depart(&self.ring.map, self.number)
+        close_lock_descriptor(self.life_fd)
         self.life_fd = -1
         self.ring.participants.discard(self)
+        self.ring.unpin()
 
     def __enter__(self):
         self.check()
@@ -185,11 +191,8 @@ cdef class Participant:
         self.close()
 
     def __del__(self):
-        if not self.is_closed:
-            try:
-                self.close()
-            except Exception:
-                pass            # the kernel drops the lock with the process; survivors do the rest
+        self.pinned = 0                     # whoever used that memory is garbage, too
+        self.close()
 
     def __reduce__(self):
         raise TypeError(f"a {self.role_name()} cannot be pickled; pass the Ring, and let the other process ask it for its own")
@@ -218,7 +221,7 @@ cdef class Participant:
 
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
         """Until ready(state, argument): 1. Until the deadline: 0. Spins, yields and parks as the policy says."""
-        cdef int look
+        cdef int look, slices = 0
         cdef bint is_ready = False
         self.waits += 1
         participant_note_waits(self.slot, self.waits)
@@ -249,11 +252,30 @@ cdef class Participant:
                     return 1
                 if now_ns() >= deadline:
                     return ready(state, argument)
+                slices += 1
+                if self.parks and slices & (slices - 1) == 0:       # after 1, 2, 4, 8, ... slices
+                    self.repair_quietly()
         finally:
-            self.waiting -= 1
-            if self.parked:
-                # Another thread of ours sleeps on the same word, and the wake that was meant for it may have come to us.
-                bell_ring(self.own_word(), 1)
+            self.end_wait()
+
+    cdef void note_wakes(self, int woken) noexcept:
+        self.wakes += woken
+        participant_note_wakes(self.slot, self.wakes)
+
+    cdef end_wait(self):
+        self.waiting -= 1
+        if self.parked:
+            # Another thread of ours sleeps on the same word, and the wake that was meant for it may have come to us.
+            bell_ring(self.own_word(), 1)
+        if self.is_closed and self.waiting == 0:
+            self.detach()
+
+    cdef repair_quietly(self):
+        """Long waits look after the dead, whose wait bits cost every notifier something."""
+        try:
+            self.ring.registry.try_repair()
+        except OSError:
+            pass                            # no descriptor left, say; somebody else will
 
     cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
         """One time slice of sleep, unless it is ready: the waiter's side of _core/doorbell.pxd."""
@@ -339,9 +361,10 @@ cdef bint spin(Ready ready, const void* state, uint64_t argument, int64_t until)
     return is_ready
 
 
+@no_gc_clear                            # a buffer of it may be released after the collector has cleared a cycle
 cdef class Lease:
     def __getbuffer__(self, Py_buffer* buffer, int flags):
-        if self.has_ended:
+        if self.has_ended or self.owner.is_closed:
             raise ValueError("the claim or view that lent this memory has ended")
         PyBuffer_FillInfo(buffer, self, self.address, self.size, self.is_readonly, flags)
         self.exports += 1
@@ -429,7 +452,7 @@ cdef list park_any(list participants, int64_t deadline):
         free(waiters)
         for each in begun:
             each.end_park()
-            each.waiting -= 1
-    if result == -38:       # ENOSYS
-        raise OSError(errno.ENOSYS, "shmring.wait needs futex_waitv, which Linux has since 5.16")
+            each.end_wait()
+    if result < 0 and result not in (-EAGAIN, -EINTR, -ETIMEDOUT):
+        raise OSError(-result, f"shmring.wait needs futex_waitv, which Linux has since 5.16: {os.strerror(-result)}")
     return ready_ones(participants)

@@ -16,7 +16,6 @@ from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
 from shmring._core.produce cimport (Writer, produce_aim, produce_finish, produce_has_room, produce_publish,
                                     produce_reserve, produce_start)
 from shmring._core.record cimport record_span
-from shmring._core.repair cimport participant_note_wakes
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring._core.snapshot cimport GroupSnapshot, snapshot_group
 from shmring.participant cimport Lease, Participant, Ready
@@ -183,7 +182,7 @@ cdef class Producer(Participant):
             if not sent:
                 raise
         except BaseException as error:
-            if self.epoch == process_epoch:
+            if not self.is_closed and (self.epoch == process_epoch or self.is_busy):
                 self.publish()
             error.sent = sent
             raise
@@ -214,7 +213,7 @@ cdef class Producer(Participant):
     cdef int try_write(self, const char* data, uint64_t length) noexcept:
         """The fast path: no wait, no exception. A kernel code, or STALE."""
         cdef char* payload = NULL
-        cdef int code
+        cdef int code, woken
         if self.epoch != process_epoch or shutdown_is_seen(&self.writer.ring):
             return STALE
         code = produce_reserve(&self.writer, length, &payload)
@@ -224,7 +223,9 @@ cdef class Producer(Participant):
         if not guard_copy_is_whole(self.epoch, &process_epoch):         # the file was cut under the copy: nothing is published
             return STALE
         produce_finish(&self.writer, length)
-        self.wakes += produce_publish(&self.writer)
+        woken = produce_publish(&self.writer)
+        if woken:
+            self.note_wakes(woken)
         return OK
 
     cdef write(self, const char* data, uint64_t length, int64_t deadline):
@@ -258,8 +259,7 @@ cdef class Producer(Participant):
 
     cdef publish(self):
         if self.writer.position != self.writer.published:
-            self.wakes += produce_publish(&self.writer)
-            participant_note_wakes(self.slot, self.wakes)
+            self.note_wakes(produce_publish(&self.writer))
 
     cdef check_sending(self):
         if self.is_busy and not self.is_closed:
@@ -273,6 +273,7 @@ cdef class Producer(Participant):
         if code == TOO_LARGE:
             raise MessageTooLarge(f"a message of {length} bytes cannot fit into ring {self.ring.name!r}: its largest has "
                                   f"{self.writer.max_message} (capacity {self.writer.ring.capacity})")
+        self.check()                                    # a cut file reads as zeros
         raise corrupt(&self.writer.fault, self.ring.name)
 
     cdef raise_full(self, uint64_t length):
@@ -342,6 +343,8 @@ cdef class Claim:
         ------
         ValueError
             The claim has ended already, or size is not from 0 to nbytes.
+        ShutDown
+            The ring was shut down meanwhile; the claim is aborted.
         """
         cdef Producer owner = self.owner
         cdef Py_ssize_t length = self.nbytes if size is None else size
@@ -349,7 +352,7 @@ cdef class Claim:
         if not 0 <= length <= self.nbytes:
             raise ValueError(f"cannot commit {length} bytes of a claim for {self.nbytes}")
         self.end()
-        owner.check()                               # not if the file was cut meanwhile
+        owner.check_sending()                       # not if the file was cut meanwhile, or the ring shut down
         produce_finish(&owner.writer, length)
         owner.publish()
 
@@ -359,7 +362,7 @@ cdef class Claim:
             self.end()
 
     cdef check_open(self):
-        if self.owner is None or not self.owner.is_busy:
+        if self.owner is None or self.owner.is_closed:
             raise ValueError("this claim was committed or aborted already")
 
     cdef end(self):

@@ -9,8 +9,9 @@ cdef class Registry:
     cdef int fd                     # the ring's descriptor of the segment; -1 once the ring is closed
     cdef object name                # the ring's, for messages
     cdef bytes uuid                 # the ring's
+    cdef list buried                # descriptions of the dead, to be logged once the lock is free
 
-    cdef wait_for_lock(self, int fd)
+    cdef bint wait_for_lock(self, int fd, bint wait) except -1
     cdef find_group(self, str name)
     cdef uint32_t make_group(self, str name, bint latest) except? 0xffffffff
     cdef remove_group(self, str name)

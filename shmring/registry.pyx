@@ -7,21 +7,22 @@ holder, and whatever that one left half done is done again or undone by the next
 """
 
 import os
+import threading
 from contextlib import contextmanager
 from threading import get_ident
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EINTR
+from libc.errno cimport EACCES, EAGAIN, EINTR
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 from shmring._core.doorbell cimport doorbell_ring_all
-from shmring._core.futex cimport byte_is_locked, lock_byte
+from shmring._core.futex cimport byte_is_locked, lock_byte, unlock_all
 from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES, LOCK_PARTICIPANT,
                                    LOCK_REGISTRY, ROLE_PRODUCER, Slot)
-from shmring._core.repair cimport (group_begin, group_end, group_member, group_state, participant_is_active,
-                                   participant_leave)
+from shmring._core.repair cimport (group_begin, group_end, group_member, group_state, participant_bury,
+                                   participant_has_left, participant_is_active)
 
 from shmring import evidence
 from shmring.errors import MemberTaken, TooManyGroups
@@ -29,8 +30,11 @@ from shmring.errors import MemberTaken, TooManyGroups
 # Descriptors whose locks must not survive in a forked child: it would keep them alive for a parent that died.
 lock_descriptors = set()
 
-# Which thread of this process holds the registry lock of which ring (by uuid). A finalizer or signal handler that runs while
-# its thread holds the lock may close another participant: it must not wait for itself.
+# Held while a descriptor is opened and entered there, or removed and closed, and across fork: a child gets all of them or none.
+descriptors_change = threading.RLock()
+
+# Which thread of this process holds the registry lock of which ring (by uuid): a signal handler or finalizer that runs in that
+# thread must not wait for itself.
 holders = {}
 
 
@@ -38,9 +42,20 @@ def _after_fork_in_child():
     holders.clear()
     while lock_descriptors:
         os.close(lock_descriptors.pop())
+    descriptors_change.release()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+os.register_at_fork(before=descriptors_change.acquire, after_in_parent=descriptors_change.release,
+                    after_in_child=_after_fork_in_child)
+
+
+def close_lock_descriptor(int fd):
+    """Give up the locks of `fd` at once (a child forked in C may have a copy of it), and close it."""
+    with descriptors_change:
+        if fd in lock_descriptors:          # not in a child forked meanwhile: it has closed its copy
+            unlock_all(fd)
+            lock_descriptors.discard(fd)
+            os.close(fd)
 
 
 cdef class Registry:
@@ -50,35 +65,60 @@ cdef class Registry:
 
     @contextmanager
     def lock(self):
-        """Hold the registry lock; may be nested within a thread."""
+        """Hold the registry lock.
+
+        Raises RuntimeError in a signal handler or finalizer that interrupted its own thread while that held the lock.
+        """
         if holders.get(self.uuid) == get_ident():
-            yield
-            return
-        fd = self.open_anew()
-        lock_descriptors.add(fd)
+            raise RuntimeError(f"ring {self.name!r}: its tables are being changed by the very thread that this signal handler or "
+                               f"finalizer interrupted")
+        fd = self.open_lock_descriptor()
         try:
-            self.wait_for_lock(fd)
-            holders[self.uuid] = get_ident()
+            self.wait_for_lock(fd, 1)
+            with self.held():
+                yield
+        finally:
+            close_lock_descriptor(fd)
+            self.log_buried()
+
+    @contextmanager
+    def held(self):
+        holders[self.uuid] = get_ident()
+        try:
             self.end_half_made_groups()
             yield
         finally:
-            if fd in lock_descriptors:      # not in a child forked meanwhile
-                if holders.get(self.uuid) == get_ident():
-                    del holders[self.uuid]
-                lock_descriptors.discard(fd)
-                os.close(fd)
+            holders.pop(self.uuid, None)
 
-    def open_anew(self):
-        """An open file description of our own for the segment; locks belong to descriptions."""
-        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+    def try_repair(self):
+        """Bury the dead if nobody else is at the tables."""
+        if self.uuid in holders:
+            return
+        fd = self.open_lock_descriptor()
+        try:
+            if self.wait_for_lock(fd, 0):
+                with self.held():
+                    self.repair()
+        finally:
+            close_lock_descriptor(fd)
+            self.log_buried()
 
-    cdef wait_for_lock(self, int fd):
+    def open_lock_descriptor(self):
+        """An open file description of our own for the segment, as locks belong to descriptions."""
+        with descriptors_change:
+            fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+            lock_descriptors.add(fd)
+            return fd
+
+    cdef bint wait_for_lock(self, int fd, bint wait) except -1:
         cdef int result
         while True:
             with nogil:
-                result = lock_byte(fd, LOCK_REGISTRY, 1)
+                result = lock_byte(fd, LOCK_REGISTRY, wait)
             if result == 0:
-                return
+                return True
+            if not wait and result in (-EAGAIN, -EACCES):
+                return False
             if result != -EINTR:
                 raise OSError(-result, f"ring {self.name!r}: cannot lock its tables: {os.strerror(-result)}")
             PyErr_CheckSignals()
@@ -137,19 +177,29 @@ cdef class Registry:
     # ---- participants --------------------------------------------------------------------------------------------
 
     cdef int repair(self) except -1:
-        """Bury the dead; with the lock held. Returns how many there were."""
+        """Bury the dead and free the slots of who left; with the lock held. Returns how many were dead."""
         cdef uint32_t number
         cdef int found = 0
         for number in range(self.map.n_participants):
-            if participant_is_active(&self.map.participants[number]) and not self.is_alive(number):
+            if participant_has_left(&self.map.participants[number]):
+                participant_bury(self.map, number, False)
+            elif participant_is_active(&self.map.participants[number]) and not self.is_alive(number):
                 self.bury(number)
                 found += 1
         return found
 
     cdef bury(self, uint32_t number):
-        import logging
-        logging.getLogger("shmring").info("ring %r: freed what %s left", self.name, self.describe(number))
-        participant_leave(self.map, number, True)
+        if number < self.map.n_participants:
+            self.buried.append(self.describe(number))
+            participant_bury(self.map, number, True)
+
+    def log_buried(self):
+        """Without the lock, as log handlers may do anything."""
+        if self.buried:
+            import logging
+            buried, self.buried = self.buried, []
+            for who in buried:
+                logging.getLogger("shmring").info("ring %r: freed what a dead %s left", self.name, who)
 
     cdef bint is_alive(self, uint32_t number) except -1:
         """Does the participant in slot `number` live? Its lock tells; where it cannot tell more, its pid does."""

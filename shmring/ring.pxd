@@ -25,10 +25,14 @@ cdef class Ring:
     cdef Mapping data_writable      # the data area twice in a row, made when the first producer asks
     cdef Mapping data_readable      # the same PROT_READ, made when the first consumer asks
     cdef object participants        # WeakSet of Participant: those this process made through this ring
+    cdef int pins                   # participants, and calls under way, that need the mappings: the last one to go unmaps
     cdef Py_ssize_t exports         # live buffers of claims and views, ended ones too
     cdef object __weakref__
 
     cdef raise_attach(self, int code, Fault* fault)
     cdef check_open(self)
+    cdef pin(self)
+    cdef unpin(self)
+    cdef unmap(self)
     cdef check_writable(self)
     cdef Mapping data_mapping(self, bint writable)

@@ -92,6 +92,7 @@ cdef class Ring:
 
     def __cinit__(self):
         self.fd = -1
+        self.is_closed = True
 
     def __init__(self):
         raise TypeError("rings are made by shmring.create, shmring.open and shmring.anonymous")
@@ -119,12 +120,13 @@ cdef class Ring:
             self.registry.map = &self.map
             self.registry.fd = fd
             self.registry.name = name
-            self.registry.uuid = self.uuid
+            self.registry.uuid = PyBytes_FromStringAndSize(<char*> (<Identity*> self.map.control).uuid, 16)
+            self.registry.buried = []
         except BaseException:
             self.fd = -1
-            self.is_closed = True
             os.close(fd)
             raise
+        self.is_closed = False
         return self
 
     cdef raise_attach(self, int code, Fault* fault):
@@ -203,8 +205,12 @@ cdef class Ring:
             A live consumer reads it; the text names its pid.
         """
         self.check_writable()
-        with self.registry.lock():
-            self.registry.remove_group(name)
+        self.pin()
+        try:
+            with self.registry.lock():
+                self.registry.remove_group(name)
+        finally:
+            self.unpin()
 
     def shutdown(self):
         """No more messages: producers get ShutDown at once, consumers after they have drained their group. For good."""
@@ -217,8 +223,12 @@ cdef class Ring:
         Nobody has to call it: whoever attaches repairs first. Dead members' unreleased messages stay for their successors.
         """
         self.check_writable()
-        with self.registry.lock():
-            return self.registry.repair()
+        self.pin()
+        try:
+            with self.registry.lock():
+                return self.registry.repair()
+        finally:
+            self.unpin()
 
     def stats(self):
         """A snapshot of the ring: fill, groups with lag and members, participants with their counters. See shmring.stats.Stats."""
@@ -238,15 +248,11 @@ cdef class Ring:
         if self.exports:
             raise BufferError(f"ring {self.name!r}: {self.exports} buffers of claims or views are still in use (arrays made from "
                               f"them count); closing would unmap them")
+        self.is_closed = True
         for participant in list(self.participants):
             participant.close()
-        for mapping in (self.data_writable, self.data_readable, self.control):
-            if mapping is not None:
-                mapping.close()
-        self.is_closed = True
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = self.registry.fd = -1
+        if self.pins == 0:
+            self.unmap()            # else the last thread that is still inside a call does it
 
     def __enter__(self):
         self.check_open()
@@ -311,7 +317,7 @@ cdef class Ring:
     def uuid(self):
         """16 random bytes that tell this ring from every other."""
         self.check_open()
-        return PyBytes_FromStringAndSize(<char*> (<Identity*> self.map.control).uuid, 16)
+        return self.registry.uuid
 
     @property
     def is_shutdown(self):
@@ -327,6 +333,23 @@ cdef class Ring:
     cdef check_open(self):
         if self.is_closed:
             raise ValueError(f"ring {self.name!r} is closed")
+
+    cdef pin(self):
+        self.check_open()
+        self.pins += 1
+
+    cdef unpin(self):
+        self.pins -= 1
+        if self.pins == 0 and self.is_closed:
+            self.unmap()
+
+    cdef unmap(self):
+        for mapping in (self.data_writable, self.data_readable, self.control):
+            if mapping is not None:
+                mapping.close()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = self.registry.fd = -1
 
     cdef check_writable(self):
         self.check_open()

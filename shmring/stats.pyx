@@ -21,7 +21,20 @@ def collect(Ring ring):
     cdef GroupSnapshot group
     cdef Counters counters
     cdef Slot* slot
-    ring.check_open()
+    ring.pin()
+    try:
+        return read(ring)
+    finally:
+        ring.unpin()
+
+
+cdef object read(Ring ring):
+    cdef RingMap map = ring.map
+    cdef uint64_t count, most = 0
+    cdef uint32_t number
+    cdef GroupSnapshot group
+    cdef Counters counters
+    cdef Slot* slot
     ring.control.check()
     map.data = ring.data_mapping(False).address
     groups = []

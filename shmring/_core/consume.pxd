@@ -7,7 +7,7 @@
 # Progress: wait-free; tail is read only when everything seen was handed out. Killed at any point: head has not passed what was
 # not released, and the next member gets it again; the group's cursor tells it which records were handed out before.
 # Source: as produce.pxd; peek and release as in liburing's completion queue.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (fence_compiler, load_acquire_u64, load_relaxed_u64, store_relaxed_u64,
                                    store_release_u64)
@@ -33,14 +33,21 @@ cdef struct Reader:
     Fault fault
 
 
-# Begin where the group stands; `ring` and `slot` are set.
-cdef inline void consume_start(Reader* reader) noexcept nogil:
-    reader.group = &reader.ring.groups[participant_group(reader.slot)]
+# Begin where group `number` stands; `ring` and `slot` are set.
+cdef inline void consume_start(Reader* reader, uint32_t number) noexcept nogil:
+    cdef uint64_t cursor
+    reader.group = &reader.ring.groups[number]
     # sync: room-ready (acquire). The cursor that is read next is not before this head; pairs with (release) in consume_release.
     reader.released = load_acquire_u64(&reader.group.head)
     reader.cursor = reader.cached_tail = reader.released
-    # Relaxed: its writer, the member before us, is gone.
-    reader.redelivered_until = load_relaxed_u64(&reader.group.cursor)
+    # Relaxed: their writer, the member before us, is gone. The watermark keeps the furthest cursor of all members, and takes it
+    # over before the cursor goes back, so that a death in between forgets nothing.
+    cursor = load_relaxed_u64(&reader.group.cursor)
+    reader.redelivered_until = load_relaxed_u64(&reader.group.watermark)
+    if <int64_t> (cursor - reader.redelivered_until) > 0:
+        reader.redelivered_until = cursor
+    store_relaxed_u64(&reader.group.watermark, reader.redelivered_until)
+    fence_compiler()                    # in program order is enough: a death leaves all stores before it
     store_relaxed_u64(&reader.group.cursor, reader.cursor)
 
 

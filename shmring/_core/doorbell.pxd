@@ -11,7 +11,8 @@
 #
 # Claim: a waiter that sleeps in W5 while something is published for it is woken by N5, unless the notifier dies before it.
 #   1. Between W2 and N4 stands the store-buffering pattern with a full fence on both sides: either N4 sees the parked bit, or
-#      W4 sees what N1 published. If N4 sees the bit, then N5's bump comes before the wait (which refuses) or its wake after.
+#      W4 sees what N1 published. If N4 sees the bit, N5's bump comes before W3 (then W4, which comes after it, sees what was
+#      published), or between W3 and W5 (then the wait refuses), or its wake comes after W5.
 #   2. N2 without a fence may read `armed` before N1 is visible. W1's membarrier(2) makes every running thread of every
 #      registered process pass a full fence between the store of the armed bit and the end of W1. If that fence falls before
 #      N1 in the notifier's order, N2 comes after it and sees the armed bit. If it falls after N2, N1 came before it and W4
@@ -27,7 +28,7 @@
 # Source: Dekker's pattern; membarrier(2); futex(2). The model is doorbell.pml.
 from libc.stdint cimport uint32_t, uint64_t
 
-from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_relaxed_u32, load_relaxed_u64, or_u64,
+from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_acquire_u32, load_relaxed_u32, load_relaxed_u64, or_u64,
                                    u32)
 from shmring._core.futex cimport futex_wake, membarrier
 from shmring._core.layout cimport Bell, Group, RingMap
@@ -77,13 +78,18 @@ cdef inline void bell_unpark(Bell* bell, uint32_t participant) noexcept nogil:
     and_u64(&bell.parked[participant >> 6], ~(<uint64_t> 1 << (participant & 63)))
 
 
-# W3. Relaxed: the fence of W2 came before it.
+# W3.
 cdef inline uint32_t bell_sequence(const u32* word) noexcept nogil:
-    return load_relaxed_u32(word)
+    # sync: doorbell-sequence (acquire). The look of W4 comes after it: if we read a bumped sequence, we see what was published
+    # before the bump; pairs with (release) in bell_ring. Without it W4 could be satisfied first,
+    # and W5 would sleep on the new sequence with the news unseen.
+    return load_acquire_u32(word)
 
 
 # N5 for sleepers of this process, or for all. Returns the number that woke.
 cdef inline int bell_ring(u32* word, int count) noexcept nogil:
+    # sync: doorbell-sequence (release). What was published is visible to who sees the bump; pairs with (acquire) in
+    # bell_sequence.
     add_u32(word, 1)
     return futex_wake(word, count)
 
@@ -93,7 +99,7 @@ cdef inline int bell_ring(u32* word, int count) noexcept nogil:
 # bit, or the waiter's look saw its record.) Returns the number of wake calls.
 cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail) noexcept nogil:
     cdef uint64_t bits, groups = 0
-    cdef uint32_t word, group
+    cdef uint32_t word, number, group
     cdef int wakes = 0
     # sync: doorbell (fence, notifier). What was published becomes visible before the parked bits are read; pairs with (fence,
     # waiter) in bell_park.
@@ -101,9 +107,12 @@ cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail) noexcept no
     for word in range(ring.n_bell_words):
         bits = load_relaxed_u64(&ring.data_bell.parked[word])
         while bits:
-            group = load_relaxed_u32(&ring.participants[word * 64 + lowest_bit(bits)].group)
+            number = word * 64 + lowest_bit(bits)
             bits &= bits - 1
-            # Relaxed: the waiter stored its cursor before its bit, and the fences order the rest.
+            if number >= ring.n_participants:
+                break                           # nobody's bit: damage, and harmless
+            # Relaxed: the waiter stored its group and its cursor before its bit, and the fences order the rest.
+            group = load_relaxed_u32(&ring.participants[number].group)
             if group < ring.n_groups and load_relaxed_u64(&ring.groups[group].cursor) == old_tail:
                 groups |= <uint64_t> 1 << group
     while groups:
@@ -118,15 +127,18 @@ cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail) noexcept no
 # when several heads must pass it, the last to do so rings. Returns the number of wake calls.
 cdef inline int doorbell_ring_room(RingMap* ring, uint64_t old_head, uint64_t new_head) noexcept nogil:
     cdef uint64_t bits, target
-    cdef uint32_t word
+    cdef uint32_t word, number
     # sync: doorbell (fence, notifier). The head becomes visible before the parked bits are read.
     fence_full()
     for word in range(ring.n_bell_words):
         bits = load_relaxed_u64(&ring.room_bell.parked[word])
         while bits:
-            # Relaxed: the producer stored its target before its bit.
-            target = load_relaxed_u64(&ring.participants[word * 64 + lowest_bit(bits)].room_target)
+            number = word * 64 + lowest_bit(bits)
             bits &= bits - 1
+            if number >= ring.n_participants:
+                break                           # nobody's bit: damage, and harmless
+            # Relaxed: the producer stored its target before its bit.
+            target = load_relaxed_u64(&ring.participants[number].room_target)
             if target - old_head - 1 < new_head - old_head:      # old_head < target <= new_head, as positions
                 bell_ring(&ring.room_bell.sequence, WAKE_ALL)
                 return 1

@@ -21,4 +21,5 @@ cdef extern from "shmring/futex.h" nogil:
     int membarrier_register "shmring_membarrier_register" () noexcept
     int membarrier "shmring_membarrier" () noexcept
     int lock_byte "shmring_lock_byte" (int fd, int64_t offset, int wait) noexcept
+    int unlock_all "shmring_unlock_all" (int fd) noexcept
     int byte_is_locked "shmring_byte_is_locked" (int fd, int64_t offset) noexcept

@@ -30,6 +30,7 @@ cdef extern from "shmring/layout.h" nogil:
     const uint32_t GROUP_ACTIVE "SHMRING_GROUP_ACTIVE"
     const uint32_t SLOT_FREE "SHMRING_SLOT_FREE"
     const uint32_t SLOT_ACTIVE "SHMRING_SLOT_ACTIVE"
+    const uint32_t SLOT_LEFT "SHMRING_SLOT_LEFT"
     const uint32_t ROLE_PRODUCER "SHMRING_ROLE_PRODUCER"
     const uint32_t ROLE_CONSUMER "SHMRING_ROLE_CONSUMER"
 
@@ -58,6 +59,7 @@ cdef extern from "shmring/layout.h" nogil:
         u64 reserve
         u32 shutdown
         u32 sole
+        u32 joins
 
     ctypedef struct Bell "struct shmring_bell":
         u64* armed
@@ -72,6 +74,7 @@ cdef extern from "shmring/layout.h" nogil:
         char* name
         u64 head
         u64 cursor
+        u64 watermark
         u32 sequence
         u64 repaired
         u64 redelivered

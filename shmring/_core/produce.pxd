@@ -9,7 +9,7 @@
 # Source: Lamport's ring with a cached remote index, as in rigtorp/SPSCQueue; reserve and commit as in Linux BPF ring buffers.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (fence_compiler, load_acquire_u32, load_acquire_u64, load_relaxed_u32, load_relaxed_u64,
+from shmring._core.atomic cimport (fence_compiler, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u32, load_relaxed_u64,
                                    store_relaxed_u64, store_release_u64)
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_data
 from shmring._core.layout cimport (FULL, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, PRODUCERS_OFFSET, Fault, Group, OK, RingMap,
@@ -31,31 +31,50 @@ cdef struct Writer:
     Fault fault
 
 
-# The lowest position that a group still needs, into `gate`. Groups that are being made gate at most everything.
-cdef inline int produce_scan_gate(const RingMap* ring, uint64_t position, uint64_t* gate, Fault* fault) noexcept nogil:
-    cdef uint64_t head, used, most = 0
-    cdef uint32_t state, number
+# The lowest position that a group still needs, into `gate`: `published` (our tail) if there is none before it.
+#
+# A scan may overlap the making of a group, and must not return a gate beyond the place where that group begins. The joiner
+# (group_begin) makes its entry gate, counts itself in `joins`, fences, and only then looks where the others are.
+#   - If we saw some head later than the joiner did, its count came before: we see it below and look again.
+#   - If there was no other group, the joiner begins at our tail as it sees it. The first fence puts our store of tail before
+#     our look at its entry: either we see the entry, or it sees that tail.
+# Progress: lock-free; another round means that a group was made meanwhile.
+cdef inline int produce_scan_gate(const RingMap* ring, uint64_t position, uint64_t published, uint64_t* gate,
+                                  Fault* fault) noexcept nogil:
+    cdef uint64_t head, used, most
+    cdef uint32_t state, number, joins
     cdef Group* group
-    for number in range(ring.n_groups):
-        group = &ring.groups[number]
-        # sync: group-ready (acquire). The head that the joiner wrote is visible; pairs with (release) in group_begin.
-        state = load_acquire_u32(&group.state)
-        if state == GROUP_FREE:
-            continue
-        # sync: room-ready (acquire). The reader's loads from the bytes before head are done; pairs with (release) in
-        # consume_release. Without it new bytes could be written under a read that is not finished.
-        head = load_acquire_u64(&group.head)
-        used = position - head
-        if used > ring.capacity or (head + HEADER_BYTES) & (ring.align - 1):
-            # Twice the same values of a settled group: damage. Otherwise it is being made right now.
-            if (state == GROUP_ACTIVE and load_relaxed_u64(&group.head) == head
-                    and load_relaxed_u32(&group.state) == state):
-                return layout_fault(fault, <uint64_t> (<char*> &group.head - ring.control), head, position)
-            used = ring.capacity
-        if used > most:
-            most = used
-    gate[0] = position - most
-    return OK
+    # sync: group-join (fence, producer). Our tail becomes visible before we look for groups; pairs with (fence, joiner) in
+    # group_begin. Without it a group could begin at an older tail than the gate we conclude.
+    fence_full()
+    while True:
+        most = position - published
+        # sync: group-count (acquire). Entries counted here are seen below; pairs with the count in group_begin.
+        joins = load_acquire_u32(&ring.producers.joins)
+        for number in range(ring.n_groups):
+            group = &ring.groups[number]
+            # sync: group-ready (acquire). The head that the joiner wrote is visible; pairs with (release) in group_begin.
+            state = load_acquire_u32(&group.state)
+            if state == GROUP_FREE:
+                continue
+            # sync: room-ready (acquire). The reader's loads from the bytes before head are done; pairs with (release) in
+            # consume_release. Without it new bytes could be written under a read that is not finished.
+            head = load_acquire_u64(&group.head)
+            used = position - head
+            if used > ring.capacity or (head + HEADER_BYTES) & (ring.align - 1):
+                # Twice the same values of a settled group: damage. Otherwise it is being made right now.
+                if (state == GROUP_ACTIVE and load_relaxed_u64(&group.head) == head
+                        and load_relaxed_u32(&group.state) == state):
+                    return layout_fault(fault, <uint64_t> (<char*> &group.head - ring.control), head, position)
+                used = ring.capacity
+            if used > most:
+                most = used
+        # sync: group-join (fence, producer). The heads were read before the count is read again; without it, on a machine
+        # that is not multi-copy atomic, the count could be older than a head that its joiner had not seen.
+        fence_full()
+        if load_relaxed_u32(&ring.producers.joins) == joins:
+            gate[0] = position - most
+            return OK
 
 
 # Begin where the last producer stopped; `ring` is set.
@@ -65,23 +84,27 @@ cdef inline int produce_start(Writer* writer) noexcept nogil:
     writer.published = writer.position
     if (writer.position + HEADER_BYTES) & (writer.ring.align - 1):
         return layout_fault(&writer.fault, PRODUCERS_OFFSET, writer.position, writer.ring.align)
-    return produce_scan_gate(&writer.ring, writer.position, &writer.cached_gate, &writer.fault)
+    return produce_scan_gate(&writer.ring, writer.position, writer.published, &writer.cached_gate, &writer.fault)
 
 
-# Say from which gate on the room for `span` bytes is there, before the parked bit is set. Threads of this producer that already
-# sleep (`others_sleep`) keep the lower target; the last one to stay sets its own.
+# Say from which gate on the room for `span` bytes is there, before the parked bit is set. There is one target for all threads of
+# this producer: if others already sleep (`others_sleep`) it is the next movement of the gate, at which each of us looks again
+# and says anew what it needs.
 cdef inline void produce_aim(Writer* writer, uint64_t span, bint others_sleep) noexcept nogil:
     cdef uint64_t target = writer.position + span - writer.ring.capacity
+    cdef uint64_t gate
+    cdef Fault fault
+    if others_sleep and produce_scan_gate(&writer.ring, writer.position, writer.published, &gate, &fault) == OK:
+        target = gate + 1
     # Relaxed: only this producer writes it; the fence in bell_park makes it visible with the bit.
-    if not others_sleep or <int64_t> (target - load_relaxed_u64(&writer.slot.room_target)) < 0:
-        store_relaxed_u64(&writer.slot.room_target, target)
+    store_relaxed_u64(&writer.slot.room_target, target)
 
 
 # Would a record of `span` bytes fit now? For waiting threads: changes nothing.
 cdef inline bint produce_has_room(const Writer* writer, uint64_t span) noexcept nogil:
     cdef uint64_t gate
     cdef Fault fault
-    if produce_scan_gate(&writer.ring, writer.position, &gate, &fault) != OK:
+    if produce_scan_gate(&writer.ring, writer.position, writer.published, &gate, &fault) != OK:
         return True                     # the caller finds the fault itself
     return writer.position + span - gate <= writer.ring.capacity
 
@@ -95,7 +118,7 @@ cdef inline int produce_reserve(Writer* writer, uint64_t length, char** payload)
         return TOO_LARGE
     span = record_span(length, writer.ring.align)
     if writer.position + span - writer.cached_gate > writer.ring.capacity:
-        code = produce_scan_gate(&writer.ring, writer.position, &writer.cached_gate, &writer.fault)
+        code = produce_scan_gate(&writer.ring, writer.position, writer.published, &writer.cached_gate, &writer.fault)
         if code != OK:
             return code
         if writer.position + span - writer.cached_gate > writer.ring.capacity:

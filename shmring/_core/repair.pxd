@@ -9,12 +9,12 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from shmring._core.atomic cimport (and_u64, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u32,
+from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u32,
                                    load_relaxed_u64, store_relaxed_u32, store_relaxed_u64, store_release_u32,
                                    store_release_u64)
 from shmring._core.layout cimport (COMMITTED, GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES, HEADER_BYTES,
                                    LAYOUT_VERSION, MAGIC, READY, ROLE_CONSUMER, ROLE_PRODUCER, SIGNATURE, SLOT_ACTIVE,
-                                   SLOT_FREE, Fault, Group, Identity, OK, RingMap, Slot, layout_data_offset,
+                                   SLOT_FREE, SLOT_LEFT, Fault, Group, Identity, OK, RingMap, Slot, layout_data_offset,
                                    layout_fault, layout_participants_offset, layout_point)
 
 
@@ -45,7 +45,7 @@ cdef inline void layout_create(char* control, Identity* identity, uint64_t origi
 
 
 # Fill a free slot. The caller holds the slot's lock byte, which proves its life from now on.
-cdef inline void participant_enter(Slot* slot, const Slot* fields, uint32_t group) noexcept nogil:
+cdef inline void participant_enter(Slot* slot, const Slot* fields) noexcept nogil:
     cdef uint64_t generation = slot.generation
     memset(slot, 0, sizeof(Slot))
     slot.role = fields.role
@@ -54,7 +54,6 @@ cdef inline void participant_enter(Slot* slot, const Slot* fields, uint32_t grou
     slot.pid_namespace = fields.pid_namespace
     memcpy(slot.boot_id, fields.boot_id, 16)
     slot.generation = generation + 1
-    store_relaxed_u32(&slot.group, group)
     # sync: participant-ready (release). The fields are visible to who sees ACTIVE; pairs with (acquire) in participant_is_active.
     store_release_u32(&slot.state, SLOT_ACTIVE)
 
@@ -64,7 +63,12 @@ cdef inline bint participant_is_active(const Slot* slot) noexcept nogil:
     return load_acquire_u32(&slot.state) == SLOT_ACTIVE
 
 
-# A consumer's group. Relaxed: written once, before the slot became active.
+# A consumer's group, for notifiers. Relaxed: written before any bit of it is set.
+cdef inline void participant_join(Slot* slot, uint32_t group) noexcept nogil:
+    store_relaxed_u32(&slot.group, group)
+
+
+# Relaxed: as participant_join.
 cdef inline uint32_t participant_group(const Slot* slot) noexcept nogil:
     return load_relaxed_u32(&slot.group)
 
@@ -92,18 +96,35 @@ cdef inline void participant_note_wakes(Slot* slot, uint64_t wakes) noexcept nog
     store_relaxed_u64(&slot.wakes, wakes)
 
 
-# Undo everything that participant `number` may have left: bits, roles, then the slot itself. For the one that leaves and for
-# the dead alike. A dead member's head has not moved past what it did not release, so its group needs nothing more; a dead
-# single producer's unpublished bytes were never visible. Returns the role it had.
-cdef inline uint32_t participant_leave(RingMap* ring, uint32_t number, bint died) noexcept nogil:
-    cdef Slot* slot = &ring.participants[number]
+# Leave, without the lock and without a wait: my bits go, and the slot says that its owner left. Its roles mean nothing from
+# here on, as participant_is_active is false; whoever next holds the lock frees it. Killed in between: dead, like any other.
+cdef inline void participant_depart(RingMap* ring, uint32_t number) noexcept nogil:
+    participant_clear_bits(ring, number)
+    # sync: participant-ready (release). Our last stores are visible to who takes the slot or the role; pairs with (acquire) in
+    # participant_is_active.
+    store_release_u32(&ring.participants[number].state, SLOT_LEFT)
+
+
+cdef inline bint participant_has_left(const Slot* slot) noexcept nogil:
+    # sync: participant-ready (acquire). Pairs with (release) in participant_depart.
+    return load_acquire_u32(&slot.state) == SLOT_LEFT
+
+
+cdef inline void participant_clear_bits(RingMap* ring, uint32_t number) noexcept nogil:
     cdef uint64_t others = ~(<uint64_t> 1 << (number & 63))
-    cdef uint32_t role = slot.role
-    cdef uint32_t group
     and_u64(&ring.data_bell.armed[number >> 6], others)
     and_u64(&ring.data_bell.parked[number >> 6], others)
     and_u64(&ring.room_bell.armed[number >> 6], others)
     and_u64(&ring.room_bell.parked[number >> 6], others)
+
+
+# Undo everything that participant `number` has left: bits, roles, then the slot itself. A dead member's head has not moved past what it did not release, so its group needs nothing more; a dead
+# single producer's unpublished bytes were never visible. Returns the role it had.
+cdef inline uint32_t participant_bury(RingMap* ring, uint32_t number, bint died) noexcept nogil:
+    cdef Slot* slot = &ring.participants[number]
+    cdef uint32_t role = slot.role
+    cdef uint32_t group
+    participant_clear_bits(ring, number)
     if load_relaxed_u32(&ring.producers.sole) == number + 1:
         store_relaxed_u32(&ring.producers.sole, 0)
     for group in range(ring.n_groups):
@@ -133,14 +154,14 @@ cdef inline void group_take(RingMap* ring, uint32_t number, uint32_t participant
     store_relaxed_u32(&ring.groups[number].member, participant + 1)
 
 
-# The lowest head of the settled groups other than `except_for`; tail if there are none.
+# The lowest head of the settled groups other than `except_for`; tail if there are none. Acquire, so that what the group reads
+# from there is what was published there.
 cdef inline uint64_t group_lowest_head(RingMap* ring, uint32_t except_for) noexcept nogil:
     cdef uint64_t lowest = 0, head
     cdef bint found = False
     cdef uint32_t number
     for number in range(ring.n_groups):
         if number != except_for and group_state(ring, number) == GROUP_ACTIVE:
-            # Acquire: group_begin says why.
             head = load_acquire_u64(&ring.groups[number].head)
             if not found or <int64_t> (head - lowest) < 0:
                 lowest = head
@@ -150,10 +171,9 @@ cdef inline uint64_t group_lowest_head(RingMap* ring, uint32_t except_for) noexc
 
 # Make a free entry a group that starts at the oldest record any group still needs (or at tail if latest).
 #
-# A producer may be working with a gate that it read before this group was visible. Such a gate G was the lowest head at its
-# time, and heads only move on, so G <= M, where M is the lowest head read after the fence below; that producer stays below
-# G + capacity <= M + capacity, and every later scan sees this group. So starting at M, or later, loses nothing. If there is
-# no other group the producers' gate is their own position at their last scan, which is at most the tail read below.
+# A producer may be working with a gate G that it concluded before it saw this entry, and writes up to G + capacity. The place M
+# where the group begins must not lie before G. produce_scan_gate ends only when `joins` did not move, so all its looks came
+# before our count, and ours at the heads (or at tail) come after it: heads only move on, so G <= M.
 cdef inline void group_begin(RingMap* ring, uint32_t number, const char* name, bint latest) noexcept nogil:
     cdef Group* group = &ring.groups[number]
     memset(group.name, 0, GROUP_NAME_BYTES)
@@ -164,8 +184,10 @@ cdef inline void group_begin(RingMap* ring, uint32_t number, const char* name, b
     # sync: group-ready (release). Name and head are visible to who sees that the entry gates; pairs with (acquire) in
     # produce_scan_gate.
     store_release_u32(&group.state, GROUP_JOINING)
-    # sync: group-join (fence). The entry gates before the other heads are read: the argument above. It has no partner, as the
-    # reads of a producer that missed it came before.
+    # sync: group-count (release). The entry gates before it is counted; pairs with (acquire) in produce_scan_gate.
+    add_u32(&ring.producers.joins, 1)
+    # sync: group-join (fence, joiner). The entry gates and is counted before we look where the others are; pairs with (fence,
+    # producer) in produce_scan_gate. Without it a producer that missed the entry could be ahead of the place we choose.
     fence_full()
     group_settle(group, load_acquire_u64(&ring.producers.tail) if latest else group_lowest_head(ring, number))
 
@@ -174,6 +196,7 @@ cdef inline void group_settle(Group* group, uint64_t position) noexcept nogil:
     store_relaxed_u64(&group.repaired, 0)
     store_relaxed_u64(&group.redelivered, 0)
     store_relaxed_u64(&group.cursor, position)
+    store_relaxed_u64(&group.watermark, position)
     store_release_u64(&group.head, position)
     # sync: group-ready (release). Pairs with (acquire) in produce_scan_gate: the settled head comes with ACTIVE.
     store_release_u32(&group.state, GROUP_ACTIVE)

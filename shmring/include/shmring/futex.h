@@ -98,6 +98,16 @@ static inline int shmring_lock_byte(int fd, int64_t offset, int wait)
     return fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock) < 0 ? -errno : 0;
 }
 
+/* Drop every lock of this open file description, for all who share it. */
+static inline int shmring_unlock_all(int fd)
+{
+    struct flock lock;
+    memset(&lock, 0, sizeof lock);
+    lock.l_type = F_UNLCK;
+    lock.l_whence = SEEK_SET;
+    return fcntl(fd, F_OFD_SETLK, &lock) < 0 ? -errno : 0;
+}
+
 /* 1: another open file description holds the byte; 0: nobody else does; negative errno. */
 static inline int shmring_byte_is_locked(int fd, int64_t offset)
 {

@@ -70,6 +70,7 @@
 /* participant.state */
 #define SHMRING_SLOT_FREE 0u
 #define SHMRING_SLOT_ACTIVE 1u
+#define SHMRING_SLOT_LEFT 2u        /* its owner left; whoever next holds the registry lock frees it */
 
 /* participant.role */
 #define SHMRING_ROLE_PRODUCER 1u
@@ -102,6 +103,7 @@ struct shmring_producers {
     _Alignas(SHMRING_PAIR) shmring_u64 reserve;  /* end of what may be being written, for observers */
     _Alignas(SHMRING_PAIR) shmring_u32 shutdown; /* 1 from shutdown() on; written once */
     shmring_u32 sole;                            /* single producer: its slot + 1, or 0; written under the registry lock */
+    shmring_u32 joins;                           /* counts groups that were made; written under the registry lock */
     _Alignas(SHMRING_PAIR) uint8_t unused[SHMRING_PAIR];
     _Alignas(SHMRING_PAIR) shmring_u64 boundaries[SHMRING_BOUNDARIES]; /* recent record positions, for lapped observers */
 };
@@ -124,6 +126,7 @@ struct shmring_group {
     _Alignas(SHMRING_PAIR) shmring_u64 head;   /* everything before it is released; gates */
     shmring_u64 cursor;                        /* everything before it was handed out; head <= cursor */
     shmring_u64 claim;                         /* shared group: position / 16 in the high 48 bits, last claimer in the low 16 */
+    shmring_u64 watermark;                     /* everything before it was handed out to some member that is gone */
     /* written by who notifies */
     _Alignas(SHMRING_PAIR) shmring_u32 sequence; /* futex word of the data bell */
     /* written by repair */
@@ -132,7 +135,7 @@ struct shmring_group {
 };
 
 struct shmring_participant {
-    /* written by the participant when it attaches, by repair when it died */
+    /* written by the participant when it attaches and when it leaves, by repair afterwards */
     _Alignas(SHMRING_PAIR) shmring_u32 state;
     uint32_t role;
     uint32_t pid;                   /* in its own pid namespace */
@@ -177,6 +180,7 @@ SHMRING_SIZE(shmring_header, SHMRING_HEADER_BYTES);
 SHMRING_AT(shmring_identity, ready, 16);
 SHMRING_AT(shmring_identity, page_bytes, 124);
 SHMRING_AT(shmring_producers, shutdown, 256);
+SHMRING_AT(shmring_producers, joins, 264);
 SHMRING_AT(shmring_producers, boundaries, 512);
 SHMRING_AT(shmring_bell, parked, 128);
 SHMRING_AT(shmring_bell, sequence, 256);
