@@ -27,7 +27,7 @@ cdef class Region:
     cdef bint populate              # take all page faults when mapping
     cdef Py_ssize_t align           # bytes that the address is a multiple of
     cdef Py_ssize_t known_end       # end of the file when last looked at, at most offset + size
-    cdef readonly object options    # backing.Options
+    cdef readonly object options    # options.Options
     cdef readonly str kind          # "file", "shm", "memfd", "anonymous" or "fd"
     cdef readonly object name       # path, or name without the slash, or None
 
