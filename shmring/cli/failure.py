@@ -1,0 +1,40 @@
+"""How a command fails: its own error, the request to terminate, and an error's text as Unix tools say it."""
+
+from __future__ import annotations
+
+import errno
+import sys
+
+
+class CommandFailed(Exception):
+    """A command cannot do its work; the text says why and what to do about it."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Like KeyboardInterrupt no `Exception`, so that no handler of errors swallows it."""
+
+
+def complain(command: str | None, reason: str) -> None:
+    """Write the one line that says why there is no success."""
+    print(": ".join(filter(None, ("shmring", command, reason))), file=sys.stderr, flush=True)
+
+
+def describe(error: BaseException) -> str:
+    """One line for `error`, without Python's "[Errno 2]" and with the file's name in front.
+
+    >>> describe(FileNotFoundError(errno.ENOENT, "No such file or directory", "day.csv"))
+    'day.csv: No such file or directory'
+    >>> describe(ValueError("a capacity of 0 bytes"))
+    'a capacity of 0 bytes'
+    """
+    if isinstance(error, OSError) and error.strerror:
+        if error.filename is None:
+            return error.strerror
+        name = error.filename
+        return f"{name.decode(errors='replace') if isinstance(name, bytes) else name}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def with_filename(error: OSError, name: str) -> OSError:
+    """The same error, naming the file: read(2) and write(2) know descriptors only."""
+    return OSError(error.errno or errno.EIO, error.strerror or str(error), name)
