@@ -1,6 +1,6 @@
 """The progress line of `send` and `recv`.
 
-The copy loops do nothing for it: ten times a second, a thread reads the counters that the ring
+The copy loops do nothing for it: up to ten times a second, a thread reads the counters that the ring
 keeps anyway and draws them with rich (the extra `shmring[cli]`).
 """
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import shmring
 
 UPDATE_S = 0.1
+# What drawing may take of a core, at the copy loop's expense; beyond that it is done less often.
+MAX_SHARE = 0.01
 # The rate shown is that of the last second: long enough to be readable, short enough to show a stall.
 WINDOW = 10
 FILL_CELLS = 8
@@ -133,8 +135,12 @@ class ProgressLine:
         self._progress.stop()
 
     def _draw_until_the_end(self) -> None:
-        while not self._ending.wait(UPDATE_S):
+        pause_s = UPDATE_S
+        while not self._ending.wait(pause_s):
+            before_s = time.thread_time()
             self._draw()
+            # Counting a ring full of small messages, and drawing on a busy machine, take their time.
+            pause_s = max(UPDATE_S, (time.thread_time() - before_s) / MAX_SHARE)
 
     def _draw(self, is_final: bool = False) -> None:
         stats = self._ring.stats()
