@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 import shmring
 from shmring.cli import demo, recv, send
-from shmring.cli.failure import CommandFailed, Terminated, complain, describe
+from shmring.cli.failure import CommandFailed, Terminated, complain, describe, is_heard
 
 __all__ = ["main"]
 
@@ -40,7 +40,7 @@ examples:
 
 exit status:
   0 success, 1 failure (the reason is on standard error), 2 wrong usage,
-  130 Ctrl-C, 141 standard output was closed, 143 SIGTERM
+  129 terminal closed, 130 Ctrl-C, 141 standard output was closed, 143 SIGTERM
 
 "shmring COMMAND --help" explains a command."""
 
@@ -83,9 +83,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = next((word for word in words if not word.startswith("-")), None)
 
     def terminate(signum: int, frame: object) -> None:
-        raise Terminated
+        raise Terminated(signum)
 
-    previous = signal.signal(signal.SIGTERM, terminate)
+    # SIGHUP: the terminal was closed.
+    previous = {signum: signal.signal(signum, terminate) for signum in (signal.SIGTERM, signal.SIGHUP) if is_heard(signum)}
     try:
         try:
             status = run(argv)
@@ -95,8 +96,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return status
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except Terminated:
-        return 128 + signal.SIGTERM
+    except Terminated as end:
+        return 128 + end.signum
     except BrokenPipeError:
         # Whoever read our output has gone, and knows it. What Python still holds for standard output has
         # nowhere to go either; without this the interpreter would complain about it on its way out.
@@ -106,4 +107,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain(command, describe(error))
         return 1
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)

@@ -43,7 +43,7 @@ or a busy one, shows long tails (p99 and above) of its own.
 
 exit status:
   0 every checksum matched, 1 one did not, or a process failed,
-  2 wrong usage, 130 Ctrl-C, 143 SIGTERM"""
+  2 wrong usage, 129 terminal closed, 130 Ctrl-C, 143 SIGTERM"""
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -56,9 +56,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="a tenth of the work, for a first look or a test"
-    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work, for a first look or a test")
     parser.set_defaults(run=run)
 
 
@@ -183,9 +181,7 @@ def peers(*roles: tuple[str, list[str], int, list[str]]) -> list[dict[str, Any]]
                 str(core),
                 *options,
             ]
-            started.append(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            )
+            started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         collect(started)  # "ready": everything is imported, loaded and attached
         for peer in started:
             peer.stdin.write("go\n")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from hdrh.histogram import HdrHistogram
 from rich.console import Console
+from rich.control import Control
+from rich.segment import ControlType
 from rich.table import Table
 from rich.text import Text
 
@@ -34,11 +36,7 @@ class Report:
 
     def __init__(self, cores: list[int], capacity_bytes: int, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
-        where = (
-            f"pinned to cores {cores[0]} and {cores[1]}"
-            if len(cores) > 1
-            else f"sharing core {cores[0]}, the only one"
-        )
+        where = f"pinned to cores {cores[0]} and {cores[1]}" if len(cores) > 1 else f"sharing core {cores[0]}, the only one"
         self._console.print(
             f"[bold]shmring {shmring.__version__}[/]  Python {platform.python_version()}, "
             f"Linux {platform.release()}, {os.cpu_count()} cores"
@@ -51,8 +49,14 @@ class Report:
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
         """Show on a terminal what is being done."""
-        with self._console.status(f"{what} ..."):
+        # No moving sign: drawing it would take time from the processes that are being measured.
+        if self._console.is_terminal:
+            self._console.print(f"[dim]{what} ...[/]", end="\r")
+        try:
             yield
+        finally:
+            if self._console.is_terminal:
+                self._console.control(Control((ControlType.ERASE_IN_LINE, 2)))
 
     def transfers(self, done: list[Transfer]) -> None:
         """Rates, then the checksums of both sides."""
@@ -70,9 +74,7 @@ class Report:
         for step in done:
             mark = "[green]✓ identical[/]" if step.is_identical else "[bold red]✗ DIFFERENT[/]"
             self._console.print(f"\nSHA-256, {step.label.replace(';', ' by')}  {mark}")
-            self._console.print(
-                f"  sent      {step.sent['sha256']}\n  received  {step.received['sha256']}", style="dim"
-            )
+            self._console.print(f"  sent      {step.sent['sha256']}\n  received  {step.received['sha256']}", style="dim")
 
     def round_trips(self, trips: list[tuple[str, str]]) -> None:
         """Percentiles and histograms of the round trips."""
@@ -98,9 +100,7 @@ class Report:
         """The last line."""
         self._console.print()
         if are_identical:
-            self._console.print(
-                f"[bold green]Every message arrived whole, once and in order.[/]  {seconds:.1f} s"
-            )
+            self._console.print(f"[bold green]Every message arrived whole, once and in order.[/]  {seconds:.1f} s")
         else:
             self._console.print("[bold red]What was received is not what was sent.[/]")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import sys
 
 
@@ -11,7 +12,16 @@ class CommandFailed(Exception):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt no `Exception`, so that no handler of errors swallows it."""
+    """SIGTERM or SIGHUP arrived. Like KeyboardInterrupt no `Exception`: handlers of errors let it pass."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def is_heard(signum: int) -> bool:
+    """Whether the signal would end this process: nohup, and shells without job control, have some ignored."""
+    return signal.getsignal(signum) not in (signal.SIG_IGN, None)
 
 
 def complain(command: str | None, reason: str) -> None:

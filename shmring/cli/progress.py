@@ -153,9 +153,7 @@ class ProgressLine:
         rate = (self._done_bytes - then_bytes) / max(now - then, 1e-9)
         if is_final:
             state = ""
-        elif (
-            any(user.alive and user.role == self._peer_role for user in stats.participants) or stats.shutdown
-        ):
+        elif any(user.alive and user.role == self._peer_role for user in stats.participants) or stats.shutdown:
             state = f"ring [cyan]{fill_bar(stats.fill)}[/] {stats.fill:4.0%}"
         else:
             state = f"[yellow]no {self._peer}[/] {stats.fill:4.0%}"

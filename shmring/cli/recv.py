@@ -18,7 +18,7 @@ from typing import NoReturn
 
 import shmring
 from shmring.cli import units
-from shmring.cli.failure import complain, describe, with_filename
+from shmring.cli.failure import complain, describe, is_heard, with_filename
 from shmring.cli.progress import add_progress_option, show_progress
 from shmring.cli.ring_name import open_ring, remove, stands_for
 
@@ -27,7 +27,7 @@ LOOK_S = 1.0
 # Small messages are written together up to these limits; a large one from where it lies in the ring.
 BATCH_BYTES = 32 * 1024
 BATCH_MESSAGES = 512
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 DESCRIPTION = """\
 Receive what "shmring send NAME" sends, byte for byte, and write it to standard
@@ -55,7 +55,7 @@ examples:
 
 exit status:
   0 everything is received and written, 1 failure, 2 wrong usage,
-  130 Ctrl-C, 141 standard output was closed, 143 SIGTERM"""
+  129 terminal closed, 130 Ctrl-C, 141 standard output was closed, 143 SIGTERM"""
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -164,9 +164,7 @@ class Writer:
                 raise with_filename(error, self._name) from None
 
 
-def receive(
-    name: str, ring: shmring.Ring, rx: shmring.Consumer, writer: Writer, restore_terminal: Callable[[], None]
-) -> None:
+def receive(name: str, ring: shmring.Ring, rx: shmring.Consumer, writer: Writer, restore_terminal: Callable[[], None]) -> None:
     """Write every message until the ring is shut down and drained.
 
     A view that Python drops on its way out of an exception is released, and its message lost to the next
@@ -185,9 +183,7 @@ def receive(
 
     # Views are freed by their reference counts; looking for cycles among hundreds of them doubles the work.
     gc.disable()
-    previous = {
-        signum: signal.signal(signum, leave_at_signal) for signum in ENDING_SIGNALS if is_heard(signum)
-    }
+    previous = {signum: signal.signal(signum, leave_at_signal) for signum in ENDING_SIGNALS if is_heard(signum)}
     try:
         while True:
             try:
@@ -213,11 +209,6 @@ def receive(
         for signum, handler in previous.items():
             signal.signal(signum, handler)
         gc.enable()
-
-
-def is_heard(signum: int) -> bool:
-    """Whether the signal would end this process: nohup, and shells without job control, have some ignored."""
-    return signal.getsignal(signum) not in (signal.SIG_IGN, None)
 
 
 def peek_some(rx: shmring.Consumer) -> list[shmring.View]:

@@ -61,7 +61,8 @@ examples:
   shmring send frames video.raw --capacity "256 MiB" --chunk "4 MiB"
 
 exit status:
-  0 everything is in the ring, 1 failure, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM"""
+  0 everything is in the ring, 1 failure, 2 wrong usage,
+  129 terminal closed, 130 Ctrl-C, 143 SIGTERM"""
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -75,23 +76,17 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         allow_abbrev=False,
     )
     parser.add_argument("name", metavar="NAME", help='the ring; a path if it has a "/" in it')
-    parser.add_argument(
-        "file", metavar="FILE", nargs="?", default="-", help="what to send; - (the default) is standard input"
-    )
+    parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="what to send; - (the default) is standard input")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--lines", action="store_true", help="each line, with its newline, is one message")
-    how.add_argument(
-        "--chunk", metavar="SIZE", type=units.size, help="at most this much in one message (default: 64 KiB)"
-    )
+    how.add_argument("--chunk", metavar="SIZE", type=units.size, help="at most this much in one message (default: 64 KiB)")
     parser.add_argument(
         "--capacity",
         metavar="SIZE",
         type=units.size,
         help=f"of a ring that is made (default: {DEFAULT_CAPACITY})",
     )
-    parser.add_argument(
-        "--replace", action="store_true", help="remove a ring of that name first, unless somebody uses it"
-    )
+    parser.add_argument("--replace", action="store_true", help="remove a ring of that name first, unless somebody uses it")
     parser.add_argument(
         "--wait",
         choices=("spin", "adaptive", "park"),
@@ -151,8 +146,7 @@ def chunk_bytes(args: argparse.Namespace, ring: shmring.Ring) -> int:
         return max(1, min(DEFAULT_CHUNK_BYTES, ring.max_message, ring.capacity // 4))
     if args.chunk > ring.max_message:
         raise shmring.MessageTooLarge(
-            f"a chunk of {args.chunk} bytes can never fit: "
-            f"messages of this ring have at most {ring.max_message} bytes"
+            f"a chunk of {args.chunk} bytes can never fit: messages of this ring have at most {ring.max_message} bytes"
         )
     return args.chunk
 
@@ -198,9 +192,7 @@ def is_replaceable(ring: shmring.Ring, args: argparse.Namespace) -> bool:
         )
     if users:
         # It is about to remove the name itself.
-        raise shmring.RingExists(
-            f"the ring {args.name!r} is still in use by a {', a '.join(users)}; try again"
-        )
+        raise shmring.RingExists(f"the ring {args.name!r} is still in use by a {', a '.join(users)}; try again")
     return True
 
 
@@ -268,7 +260,6 @@ def send_lines(tx: shmring.Producer, reader: Reader, max_message: int) -> None:
     pieces: list[bytes] = []  # of a line whose newline has not come yet
     pieces_bytes = 0
     while True:
-        reader.wait()
         length = reader.read_into(window)
         if length == 0:
             break

@@ -27,13 +27,9 @@ def command_line(*words: object) -> list[str]:
     return [sys.executable, "-m", "shmring", *map(str, words)]
 
 
-def run_shmring(
-    *words: object, given: bytes = b"", env: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[bytes]:
+def run_shmring(*words: object, given: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end."""
-    return subprocess.run(
-        command_line(*words), input=given, capture_output=True, env=env or environment(), check=False
-    )
+    return subprocess.run(command_line(*words), input=given, capture_output=True, env=env or environment(), check=False)
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -16,9 +16,7 @@ LINES = [b"%d %s\n" % (number, b"x" * (number % 50)) for number in range(50_000)
 RANDOM = random.Random(21).randbytes(4_000_000)
 
 
-@pytest.mark.parametrize(
-    "content, mode", [(RANDOM, []), (b"".join(LINES), ["--lines"])], ids=["chunks", "lines"]
-)
+@pytest.mark.parametrize("content, mode", [(RANDOM, []), (b"".join(LINES), ["--lines"])], ids=["chunks", "lines"])
 def test_a_receiver_killed_half_way_is_continued_by_the_next_one(ring_name, content, mode, start, tmp_path):
     source = tmp_path / "source"
     source.write_bytes(content)
@@ -26,7 +24,9 @@ def test_a_receiver_killed_half_way_is_continued_by_the_next_one(ring_name, cont
     first = start("recv", ring_name)
     head = b""
     while len(head) < len(content) // 2:
-        head += first.stdout.read(65536)
+        piece = first.stdout.read(65536)
+        assert piece, first.stderr.read()
+        head += piece
     first.send_signal(signal.SIGKILL)
     head += first.communicate()[0]
     second = start("recv", ring_name)
@@ -82,7 +82,9 @@ def test_a_full_disk_is_reported_and_loses_nothing(ring_name):
 
 
 ENDINGS = pytest.mark.parametrize(
-    "signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"]
+    "signum, status",
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
+    ids=["ctrl-c", "term", "hangup"],
 )
 
 

@@ -33,15 +33,16 @@ def test_the_demo_succeeds_and_shows_the_checksums_of_both_sides():
     assert max(map(len, text.splitlines())) <= 80
 
 
-def test_the_demo_leaves_nothing_behind_when_it_is_interrupted(start):
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["ctrl-c", "term", "hangup"])
+def test_the_demo_leaves_nothing_behind_when_it_is_interrupted(start, signum):
     process = start("demo", "--quick")
 
     def rings() -> list[Path]:
         return list(Path("/dev/shm").glob(f"shmring-demo-{process.pid}-*"))
 
     wait_until(rings)
-    process.send_signal(signal.SIGINT)
-    assert (process.wait(), rings()) == (130, [])
+    process.send_signal(signum)
+    assert (process.wait(), rings()) == (128 + signum, [])
 
 
 @pytest.mark.parametrize("key", ACCOUNT)
@@ -88,6 +89,9 @@ def test_a_histogram_is_cut_into_ranges_that_hold_every_value():
     found = buckets(histogram)
     assert len(found) == BUCKETS
     assert sum(number for _, number in found) == histogram.get_total_count()
+    # From 500 to 5000 in equal steps, cut at equal ratios: each range holds more than the one before, but for the last.
+    numbers = [number for _, number in found]
+    assert numbers[:-1] == sorted(numbers[:-1]) and numbers[0] > 0
     assert [upper for upper, _ in found] == sorted(upper for upper, _ in found)
 
 

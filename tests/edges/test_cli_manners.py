@@ -24,9 +24,7 @@ def test_version_is_that_of_the_package():
     assert run_shmring("--version").stdout.decode() == f"shmring {shmring.__version__}\n"
 
 
-@pytest.mark.parametrize(
-    "words", [[], ["send"], ["recv"], ["demo"]], ids=lambda words: " ".join(words) or "shmring"
-)
+@pytest.mark.parametrize("words", [[], ["send"], ["recv"], ["demo"]], ids=lambda words: " ".join(words) or "shmring")
 def test_help_fits_80_columns(words):
     text = run_shmring(*words, "--help").stdout.decode()
     assert "exit status:" in text
@@ -159,9 +157,7 @@ def bare_environment(tmp_path: Path) -> dict[str, str]:
     return environment(tmp_path / "bare")
 
 
-def test_without_rich_the_transfer_works_and_progress_says_what_is_missing(
-    ring_name, start, source, bare_environment
-):
+def test_without_rich_the_transfer_works_and_progress_says_what_is_missing(ring_name, start, source, bare_environment):
     assert run_on_terminal(start, "send", ring_name, source, env=bare_environment) == (0, "")
     received = run_shmring("recv", ring_name, "--progress", env=bare_environment)
     assert (received.returncode, received.stdout) == (0, source.read_bytes())

@@ -31,9 +31,7 @@ def content(request: pytest.FixtureRequest) -> bytes:
     return CONTENTS[request.param]
 
 
-@pytest.mark.parametrize(
-    "mode", [[], ["--lines"], ["--chunk", "1000"]], ids=["chunks", "lines", "small chunks"]
-)
+@pytest.mark.parametrize("mode", [[], ["--lines"], ["--chunk", "1000"]], ids=["chunks", "lines", "small chunks"])
 def test_every_byte_arrives_when_the_sender_is_first(ring_name, content, mode):
     sent = run_shmring("send", ring_name, *mode, given=content)
     assert (sent.returncode, sent.stdout, sent.stderr) == (0, b"", b"")
