@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -159,11 +159,13 @@ def physical_core(core: int) -> tuple[str, str] | int:
 def ring(purpose: str) -> Iterator[str]:
     """A ring for one step: its name. It is gone afterwards, whatever happens."""
     name = f"shmring-demo-{os.getpid()}-{purpose}"
-    shmring.create(name, CAPACITY_BYTES, producers="single").close()
+    # A signal may arrive when the ring has its name and `create` has not returned yet.
     try:
+        shmring.create(name, CAPACITY_BYTES, producers="single").close()
         yield name
     finally:
-        shmring.unlink(name)
+        with suppress(shmring.RingNotFound):
+            shmring.unlink(name)
 
 
 def peers(*roles: tuple[str, list[str], int, list[str]]) -> list[dict[str, Any]]:
@@ -184,8 +186,7 @@ def peers(*roles: tuple[str, list[str], int, list[str]]) -> list[dict[str, Any]]
             started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         collect(started)  # "ready": everything is imported, loaded and attached
         for peer in started:
-            peer.stdin.write("go\n")
-            peer.stdin.flush()
+            print("go", file=peer.stdin, flush=True)
         return collect(started)
     finally:
         for peer in started:
@@ -200,15 +201,17 @@ def collect(started: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
     deadline = time.monotonic() + PEER_TIMEOUT_S
     with selectors.DefaultSelector() as selector:
         for index, peer in enumerate(started):
-            selector.register(peer.stdout, selectors.EVENT_READ, index)
+            assert peer.stdout is not None
+            selector.register(peer.stdout, selectors.EVENT_READ, (index, peer.stdout))
         while len(lines) < len(started):
             ready = selector.select(deadline - time.monotonic())
             if not ready:
                 raise CommandFailed(f"no answer from a process within {PEER_TIMEOUT_S} s")
             for key, _ in ready:
-                line = key.fileobj.readline()
+                index, output = key.data
+                line = output.readline()
                 if not line:
-                    raise CommandFailed(f"a process ended early: {' '.join(started[key.data].args[3:5])}")
-                lines[key.data] = line
+                    raise CommandFailed(f"a process ended early: {' '.join(started[index].args[3:5])}")
+                lines[index] = line
                 selector.unregister(key.fileobj)
     return [json.loads(lines[index]) for index in range(len(started))]

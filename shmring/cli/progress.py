@@ -93,14 +93,14 @@ class ProgressLine:
 
     def __init__(self, ring: shmring.Ring, name: str, verb: str, total_bytes: int | None) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
         from rich.table import Column
 
         self._ring = ring
         self._role, self._peer_role, self._peer = (
             ("producer", "consumer", "receiver") if verb == "send" else ("consumer", "producer", "sender")
         )
-        columns = [
+        columns: list[ProgressColumn] = [
             TextColumn(
                 "[bold]{task.description}",
                 table_column=Column(no_wrap=True, overflow="ellipsis", max_width=24),
