@@ -1,0 +1,153 @@
+"""Starts both sides of one run, tells them to go, collects their results, and outlives whatever they do.
+
+Every started process leads a process group of its own, so that a fork of it is ended with it; only these
+groups are signalled.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import queue
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import IO, Any
+
+from . import contenders
+from .shapes import Case
+
+_serial = itertools.count()
+
+
+class RunFailed(Exception):
+    """A contender crashed, hung or moved wrong bytes; the text says which."""
+
+
+def run(contender_name: str, case: Case, cpus: list[int | None], timeout: float) -> dict[str, dict]:
+    """One run of one contender.
+
+    Returns the results of both sides, {"producer": {...}, "consumer": {...}}. Raises RunFailed.
+    """
+    contender = contenders.load(contender_name)
+    name = f"bench-{os.getpid()}-{next(_serial)}"
+    if contender.KIND == "inherit":
+        return _run_processes([_worker("pair", contender_name, name, cpus, case)], case, timeout)
+    try:
+        contender.create(case, name)
+        if contender.KIND == "program":
+            commands = [
+                contender.command(case, name, role, cpu) for role, cpu in zip(ROLES, cpus, strict=True)
+            ]
+        else:
+            commands = [_worker(role, contender_name, name, cpus, case) for role in ROLES]
+        return _run_processes(commands, case, timeout)
+    except OSError as error:
+        raise RunFailed(f"could not be set up: {error}") from error
+    finally:
+        contender.remove(case, name)
+
+
+ROLES = ("producer", "consumer")
+
+
+def _worker(role: str, contender_name: str, name: str, cpus: list[int | None], case: Case) -> list[str]:
+    return [
+        sys.executable,
+        "-m",
+        "bench.worker",
+        role,
+        contender_name,
+        name,
+        json.dumps(cpus),
+        case.to_json(),
+    ]
+
+
+def _run_processes(commands: list[list[str]], case: Case, timeout: float) -> dict[str, dict]:
+    deadline = time.monotonic() + timeout
+    with tempfile.TemporaryFile("w+") as complaints:
+        processes = [_start(command, complaints) for command in commands]
+        lines: queue.Queue[tuple[int, str]] = queue.Queue()
+        for i, process in enumerate(processes):
+            threading.Thread(target=_forward, args=(i, process, lines), daemon=True).start()
+        try:
+            _collect(len(processes), lines, deadline, complaints)  # "ready" from each
+            for process in processes:
+                assert process.stdin
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            results = [json.loads(line) for line in _collect(len(processes), lines, deadline, complaints)]
+        except BrokenPipeError:
+            raise RunFailed(f"ended before the start: {_tail(complaints)}") from None
+        finally:
+            for process in processes:
+                _end(process)
+    sides = results[0] if len(results) == 1 else dict(zip(ROLES, results, strict=True))
+    wrong = sum(side["wrong"] for side in sides.values())
+    if wrong:
+        raise RunFailed(
+            f"content check: {wrong} wrong of {case.warmup + case.count} messages of {case.size} bytes"
+        )
+    return sides
+
+
+def _start(command: list[str], complaints: IO[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=complaints,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _forward(i: int, process: subprocess.Popen[str], lines: Any) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        lines.put((i, line))
+    lines.put((i, ""))
+
+
+def _collect(count: int, lines: Any, deadline: float, complaints: IO[str]) -> list[str]:
+    """One line from each process, in the order of the processes."""
+    got: dict[int, str] = {}
+    while len(got) < count:
+        try:
+            i, line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            raise RunFailed(f"timed out {_tail(complaints)}".strip()) from None
+        if line:
+            got[i] = line
+        elif i not in got:
+            raise RunFailed(f"died: {_tail(complaints)}")
+    return [got[i] for i in range(count)]
+
+
+def _tail(complaints: IO[str]) -> str:
+    complaints.seek(0)
+    lines = [line for line in complaints.read().splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def _end(process: subprocess.Popen[str], grace: float = 0.5) -> None:
+    """Lets a process leave by itself for a moment, then ends its group. Not reaped before: the group id stays
+    ours.
+    """
+    if process.stdin:
+        process.stdin.close()
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        select.select([pidfd], [], [], grace)
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
+    process.wait()

@@ -1,0 +1,35 @@
+"""The messages and their check: both sides build the same pool, so that the receiver knows every byte it must
+get.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+
+from .shapes import Case
+
+
+def build(case: Case, spoil: bool = False) -> list[bytes]:
+    """The pool: message k starts with k as a 64-bit number and goes on with bytes drawn from the seed k."""
+    messages = []
+    for k in range(case.pool):
+        body = random.Random(k).randbytes(max(0, case.size - 8))
+        messages.append((k.to_bytes(8, "little") + body)[: case.size])
+    if spoil:
+        victim = min(1, case.pool - 1)
+        spoiled = bytearray(messages[victim])
+        spoiled[-1] ^= 0x40
+        messages[victim] = bytes(spoiled)
+    return messages
+
+
+def array_value(i: int) -> float:
+    """What array i is filled with."""
+    return float(i % 97 + 1)
+
+
+def array_sum(i: int, size: int) -> int:
+    """What the consumer's sum over the 64-bit words of array i must be."""
+    (bits,) = struct.unpack("<I", struct.pack("<f", array_value(i)))
+    return (bits << 32 | bits) * (size // 8) % (1 << 64)

@@ -1,0 +1,194 @@
+"""The tables: in the terminal, and as docs/benchmarks.md with its plots."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from .machine import ROOT
+from .rows import all_rows, rate_text, size_text, time_text
+from .shapes import LATENCY_SHAPES, SHAPES, Case
+from .summary import QUANTILES, Results, median, series, spread
+
+METHOD = Path(__file__).parent / "method.md"
+VERSIONS = {
+    "python": "Python",
+    "numpy": "NumPy",
+    "cython": "Cython",
+    "posix_ipc": "posix_ipc",
+    "shmring": "shmring",
+    "commit": "commit",
+}
+ROW_TITLES = ("work", "native", "shmring", "best of the others", "ratio", "goal", "verdict", "note")
+
+
+class Progress:
+    """One line that says what is being measured: live on a terminal, nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._status = Status("starting", console=self._console)
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._status.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._status.stop()
+
+    def __call__(self, text: str) -> None:
+        self._status.update(text)
+
+
+def _around(values: list[float], text: Callable[[float], str], rate: bool = False) -> str:
+    """Median and quartiles, the unit once if it is the same. A rate is the inverse of a time."""
+    middle = text(median(values))
+    unit = " " + middle.partition(" ")[2]
+    low, high = (text(value).removesuffix(unit) for value in sorted(spread(values), reverse=rate))
+    return f"{middle} ({low} – {high})"
+
+
+def _figures(entry: dict) -> str:
+    case = Case(**entry["case"])
+    if entry["status"] == "failed":
+        return "failed, see below"
+    if not entry["runs"]:
+        return "-"
+    if case.shape == "idle":
+        return _around(series(entry), lambda percent: f"{percent:.3f} %")
+    if case.shape in ("oneway", "oneway-many", "array"):
+        return _around(series(entry), lambda ns: rate_text(ns, case.size), rate=True)
+    return _around(series(entry), time_text)
+
+
+def _shape_table(results: Results, shape: str) -> tuple[list[str], list[list[str]]]:
+    """Titles and lines of one shape: contenders by quantiles for latencies, else messages by contenders."""
+    entries = [entry for entry in results.entries(shape) if entry["status"] in ("ok", "failed")]
+    if shape in LATENCY_SHAPES:
+        lines = []
+        for entry in entries:
+            figures = [_around(series(entry, name), time_text) for name in QUANTILES] if entry["runs"] else []
+            lines.append([entry["label"], *(figures or ["failed, see below"] + [""] * (len(QUANTILES) - 1))])
+        return ["contender", *QUANTILES], lines
+    present = {entry["contender"]: entry["label"] for entry in entries}
+    by_case: dict[str, dict[str, dict]] = {}
+    for entry in results.entries(shape):
+        by_case.setdefault(entry["id"], {})[entry["contender"]] = entry
+    lines = []
+    for row in by_case.values():
+        case = Case(**next(iter(row.values()))["case"])
+        lines.append(
+            [size_text(case.size), size_text(case.capacity), *(_figures(row[name]) for name in present)]
+        )
+    return ["message", "ring", *present.values()], lines
+
+
+def _absent(results: Results, shape: str) -> list[str]:
+    """Who is not in the table, and why."""
+    reasons = {
+        f"{entry['label']}: {entry['reason']}"
+        for entry in results.entries(shape)
+        if entry["status"] in ("refused", "failed", "missing") and entry["contender"] != "native_lamport"
+    }
+    return sorted(reasons)
+
+
+def tables(results: Results) -> Iterable[tuple[str, list[str], list[list[str]], list[str]]]:
+    """(heading, titles, lines, remarks) of every table there are figures for."""
+    rows = all_rows(results)
+    if rows:
+        yield "Goals", list(ROW_TITLES), [list(vars(row).values()) for row in rows], []
+    for shape, text in SHAPES.items():
+        if results.entries(shape):
+            yield f"{shape}: {text}", *_shape_table(results, shape), _absent(results, shape)
+
+
+def print_tables(results: Results) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for heading, titles, lines, remarks in tables(results):
+        table = Table(
+            title=heading,
+            title_justify="left",
+            title_style="bold",
+            caption="\n".join(remarks),
+            caption_justify="left",
+        )
+        for title in titles:
+            table.add_column(title)
+        for line in lines:
+            table.add_row(*(cell.replace("**", "") for cell in line))
+        console.print(table, "")
+
+
+def _markdown(titles: list[str], lines: list[list[str]]) -> str:
+    rows = [titles, ["---"] * len(titles), *lines]
+    return (
+        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows) + "\n"
+    )
+
+
+def _circumstances(results: Results) -> str:
+    document = results.document
+    machine = document["machine"]
+    floors = sorted(
+        run["floor_ns"] for entry in document["entries"] for run in entry["runs"] if run.get("floor_ns")
+    )
+    where = " of a virtual machine" if machine["virtual"] else ""
+    versions = ", ".join(f"{label} {machine[key]}" for key, label in VERSIONS.items() if machine[key])
+    lines = [
+        f"{machine['cpu']}, {machine['cores']} cores{where}, {machine['kernel']}",
+        f"{versions}, {machine['libc']}, {machine['compiler']}",
+        f"{document['started']}, {document['rounds']} rounds of about {document['seconds_per_run']:g} s, "
+        f"{document['took_seconds']:.0f} s in all{', a quick run' if document['quick'] else ''}",
+        f"pinned to cores {machine['pinned_to']}, load before the run {machine['load_before']:.2f}",
+    ]
+    if copies := document.get("extras", {}).get("memcpy_gb_per_s"):
+        rates = (f"{size_text(int(size))} {rate:.3g} GB/s" for size, rate in copies.items())
+        lines.append("memcpy: " + ", ".join(rates))
+    if floors:
+        lines.append(
+            f"distance of the cores (bare spinning round trip before each run): {time_text(floors[0])} to "
+            f"{time_text(floors[-1])}, median {time_text(median(floors))}. Where it varies several times "
+            "over, the host moved the cores during the run"
+        )
+    return "".join(f"- {line}.\n" for line in lines)
+
+
+def document_text(results: Results, plots: list[Path], folder: Path) -> str:
+    parts = [
+        "# Benchmarks\n",
+        "Written by `make bench` (`python -m bench --write-docs`); do not edit. "
+        "`bench/` has the code, `python -m bench --help` the options.\n",
+        _circumstances(results),
+    ]
+    everything = list(tables(results))
+    if everything and everything[0][0] == "Goals":
+        _, titles, lines, _ = everything.pop(0)
+        parts += ["## Goals\n", _markdown(titles, lines)]
+    parts += [f"![{path.stem}]({path.relative_to(folder)})\n" for path in plots]
+    parts += ["## Method\n", METHOD.read_text(encoding="utf-8")]
+    for heading, titles, lines, remarks in everything:
+        parts += [
+            f"## {heading}\n",
+            _markdown(titles, lines),
+            "".join(f"- {remark}.\n" for remark in remarks),
+        ]
+    return "\n".join(part for part in parts if part)
+
+
+def write_docs(results: Results, folder: Path = ROOT / "docs") -> list[Path]:
+    """Writes benchmarks.md and img/*.png below `folder`; returns the paths."""
+    from . import plots
+
+    (folder / "img").mkdir(parents=True, exist_ok=True)
+    images = plots.draw_all(results, folder / "img")
+    target = folder / "benchmarks.md"
+    target.write_text(document_text(results, images, folder), encoding="utf-8")
+    return [target, *images]

@@ -1,0 +1,182 @@
+"""The rows of the design's table of goals that one producer and one consumer can show, judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from .shapes import KIB, MIB
+from .summary import Results, median, paired_ratios, series
+
+PEERS = ("mp_queue", "mp_pipe", "mqueue")
+
+
+@dataclass
+class Row:
+    work: str
+    native: str
+    shmring: str
+    peer: str
+    ratio: str
+    goal: str
+    verdict: str
+    note: str = ""
+
+
+def verdict(reached: bool) -> str:
+    return "reached" if reached else "**missed**"
+
+
+def time_text(ns: float) -> str:
+    for unit, scale in (("ns", 1.0), ("µs", 1e3), ("ms", 1e6)):
+        if ns < 1000 * scale:
+            return f"{ns / scale:.3g} {unit}"
+    return f"{ns / 1e9:.3g} s"
+
+
+def rate_text(ns_per_message: float, size: int) -> str:
+    """Messages for small sizes, bytes for large ones: what a reader would ask for."""
+    if size >= 4 * KIB:
+        return f"{size / ns_per_message:.3g} GB/s"
+    return f"{1e3 / ns_per_message:.3g} M/s"
+
+
+def size_text(size: int) -> str:
+    for unit, scale in (("MiB", MIB), ("KiB", KIB)):
+        if size >= scale:
+            return f"{size // scale} {unit}"
+    return f"{size} B"
+
+
+def _best_peer(results: Results, case_id: str, text) -> str:
+    found = [
+        (median(series(entry)), entry["label"]) for name in PEERS if (entry := results.entry(case_id, name))
+    ]
+    if not found:
+        return "-"
+    value, label = min(found)
+    return f"{text(value)} ({label})"
+
+
+def _ratio_text(ratios: list[float]) -> str:
+    return f"{median(ratios):.2f}"
+
+
+def latency_row(results: Results, work: str, case_id: str, goal: float) -> Row | None:
+    native, mine = results.entry(case_id, "native"), results.entry(case_id, "shmring")
+    if not native or not mine:
+        return None
+    ratios = paired_ratios(mine, native)
+    return Row(
+        work,
+        time_text(median(series(native))),
+        time_text(median(series(mine))),
+        _best_peer(results, case_id, time_text),
+        _ratio_text(ratios),
+        f"≤ {goal} × native",
+        verdict(median(ratios) <= goal),
+    )
+
+
+def rate_row(results: Results, work: str, case_id: str, goal: float, native_id: str = "") -> Row | None:
+    """Ratio of rates. The verdict is against `native`, the ring with cached indices; the note has the Lamport
+    ring.
+    """
+    native_id = native_id or case_id
+    native, mine = results.entry(native_id, "native"), results.entry(case_id, "shmring")
+    if not native or not mine:
+        return None
+    size = mine["case"]["size"]
+    ratios = paired_ratios(native, mine)  # times, so native / mine is the ratio of rates
+    lamport = results.entry(native_id, "native_lamport")
+    note = ""
+    if lamport:
+        against = median(paired_ratios(lamport, mine))
+        note = f"{against:.2f} × the Lamport ring ({rate_text(median(series(lamport)), size)})"
+    return Row(
+        work,
+        rate_text(median(series(native)), size),
+        rate_text(median(series(mine)), size),
+        _best_peer(results, case_id, lambda ns: rate_text(ns, size)),
+        _ratio_text(ratios),
+        f"≥ {goal} × native",
+        verdict(median(ratios) >= goal),
+        note,
+    )
+
+
+def untouched_row(results: Results) -> Row | None:
+    small, large = (results.entry(name, "shmring") for name in ("untouched/64/4KiB-ring", f"untouched/{MIB}"))
+    if not small or not large:
+        return None
+    ratios = paired_ratios(large, small)
+    native = [results.entry(name, "native") for name in ("untouched/64/4KiB-ring", f"untouched/{MIB}")]
+    native_text = " / ".join(time_text(median(series(entry))) for entry in native if entry)
+    return Row(
+        "reserve/commit and peek/release, untouched: 64 B / 1 MiB",
+        native_text or "-",
+        " / ".join(time_text(median(series(entry))) for entry in (small, large)),
+        "-",
+        f"{median(ratios):.2f} (1 MiB : 64 B)",
+        "as fast as 64 B (≤ 1.15)",
+        verdict(median(ratios) <= 1.15),
+        "about 60 records fit the ring in both",
+    )
+
+
+def idle_row(results: Results) -> Row | None:
+    mine = results.entry("idle/64", "shmring")
+    if not mine:
+        return None
+    native = results.entry("idle/64", "native")
+    percent = median(series(mine))
+    return Row(
+        "CPU while a consumer waits",
+        f"{median(series(native)):.3f} %" if native else "-",
+        f"{percent:.3f} %",
+        _best_peer(results, "idle/64", lambda value: f"{value:.3f} %"),
+        "-",
+        "0 (below 0.1 % of a core)",
+        verdict(percent < 0.1),
+        f"one wait of {mine['case']['idle_ns'] / 1e9:g} s, its beginning and end included",
+    )
+
+
+def extra_rows(extras: dict) -> Iterable[Row]:
+    if times := extras.get("import_ms"):
+        bare, loaded = median(times["bare"]), median(times["shmring"])
+        above = median([b - a for a, b in zip(times["bare"], times["shmring"], strict=True)])
+        yield Row(
+            "`import shmring`, above bare Python",
+            f"{bare:.1f} ms (bare)",
+            f"{loaded:.1f} ms",
+            "-",
+            f"+{above:.1f} ms",
+            "≤ 15 ms",
+            verdict(above <= 15),
+        )
+    if (occupied := extras.get("control_bytes")) is not None:
+        text = f"{occupied / KIB:g} KiB"
+        yield Row(
+            "control pages of a default ring", "-", text, "-", "-", "≤ 64 KiB", verdict(occupied <= 64 * KIB)
+        )
+
+
+def all_rows(results: Results) -> list[Row]:
+    """The rows there are figures for, in the order of the design."""
+    candidates = [
+        latency_row(results, "round trip 64 B, spinning, p50", "pingpong-spin/64", 1.7),
+        latency_row(results, "round trip 64 B, parked, p50", "pingpong-park/64", 1.1),
+        rate_row(results, "64 B, one `send`/`recv` per message", "oneway/64", 0.25),
+        rate_row(results, "64 B, `send_many`/`recv_many`", "oneway-many/64", 0.7, native_id="oneway/64"),
+        rate_row(results, "16 KiB, copied in and out", f"oneway/{16 * KIB}", 0.95),
+        *(
+            rate_row(results, f"{size_text(size)} arrays, both sides touch every byte", f"array/{size}", 0.95)
+            for size in (256 * KIB, MIB, 4 * MIB)
+        ),
+        untouched_row(results),
+        latency_row(results, "wake-up after 5 ms idle, p50", "wakeup/64", 1.15),
+        idle_row(results),
+        *extra_rows(results.document.get("extras", {})),
+    ]
+    return [row for row in candidates if row]
