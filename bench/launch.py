@@ -20,6 +20,7 @@ import time
 from typing import IO, Any
 
 from . import contenders
+from .machine import ROOT
 from .shapes import Case
 
 _serial = itertools.count()
@@ -37,7 +38,7 @@ def run(contender_name: str, case: Case, cpus: list[int | None], timeout: float)
     contender = contenders.load(contender_name)
     name = f"bench-{os.getpid()}-{next(_serial)}"
     if contender.KIND == "inherit":
-        return _run_processes([_worker("pair", contender_name, name, cpus, case)], case, timeout)
+        return run_processes([_worker("pair", contender_name, name, cpus, case)], case, timeout)
     try:
         contender.create(case, name)
         if contender.KIND == "program":
@@ -46,7 +47,7 @@ def run(contender_name: str, case: Case, cpus: list[int | None], timeout: float)
             ]
         else:
             commands = [_worker(role, contender_name, name, cpus, case) for role in ROLES]
-        return _run_processes(commands, case, timeout)
+        return run_processes(commands, case, timeout)
     except OSError as error:
         raise RunFailed(f"could not be set up: {error}") from error
     finally:
@@ -69,7 +70,7 @@ def _worker(role: str, contender_name: str, name: str, cpus: list[int | None], c
     ]
 
 
-def _run_processes(commands: list[list[str]], case: Case, timeout: float) -> dict[str, dict]:
+def run_processes(commands: list[list[str]], case: Case, timeout: float) -> dict[str, dict]:
     deadline = time.monotonic() + timeout
     with tempfile.TemporaryFile("w+") as complaints:
         processes = [_start(command, complaints) for command in commands]
@@ -105,6 +106,7 @@ def _start(command: list[str], complaints: IO[str]) -> subprocess.Popen[str]:
         stderr=complaints,
         text=True,
         start_new_session=True,
+        cwd=ROOT,
     )
 
 

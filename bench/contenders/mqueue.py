@@ -21,7 +21,7 @@ def missing() -> str:
 
 
 def _limit(name: str) -> int:
-    return int((LIMITS / name).read_text())
+    return int((LIMITS / name).read_text()) if LIMITS.exists() else 0
 
 
 def refuses(case: Case) -> str:
