@@ -7,14 +7,17 @@ from __future__ import annotations
 import random
 import struct
 
-from .shapes import Case
+from .shapes import MIB, Case
+
+BLOCK = 1 * MIB - 1  # odd, so that no two pages of a large message are alike
 
 
 def build(case: Case, spoil: bool = False) -> list[bytes]:
-    """The pool: message k starts with k as a 64-bit number and goes on with bytes drawn from the seed k."""
+    """The pool: message k starts with k as a 64-bit number, then bytes drawn from the seed k, repeated."""
     messages = []
     for k in range(case.pool):
-        body = random.Random(k).randbytes(max(0, case.size - 8))
+        block = random.Random(k).randbytes(min(case.size, BLOCK))
+        body = block * (case.size // len(block) + 1)
         messages.append((k.to_bytes(8, "little") + body)[: case.size])
     if spoil:
         victim = min(1, case.pool - 1)

@@ -74,7 +74,11 @@ def _shape_table(results: Results, shape: str) -> tuple[list[str], list[list[str
     if shape in LATENCY_SHAPES:
         lines = []
         for entry in entries:
-            figures = [_around(series(entry, name), time_text) for name in QUANTILES] if entry["runs"] else []
+            figures = (
+                [_around(series(entry, name), time_text) for name in QUANTILES]
+                if entry["status"] == "ok"
+                else []
+            )
             lines.append([entry["label"], *(figures or ["failed, see below"] + [""] * (len(QUANTILES) - 1))])
         return ["contender", *QUANTILES], lines
     present = {entry["contender"]: entry["label"] for entry in entries}

@@ -77,9 +77,9 @@ class Results:
         self._entries = {(entry["id"], entry["contender"]): entry for entry in document["entries"]}
 
     def entry(self, case_id: str, contender: str) -> dict | None:
-        """The entry if it has figures, else None."""
+        """The entry if all its runs succeeded, else None."""
         entry = self._entries.get((case_id, contender))
-        return entry if entry and entry["runs"] else None
+        return entry if entry and entry["status"] == "ok" else None
 
     def entries(self, shape: str) -> list[dict]:
         return [entry for entry in self.document["entries"] if entry["case"]["shape"] == shape]

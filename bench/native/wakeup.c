@@ -12,6 +12,7 @@ int main(int argc, char **argv)
     const uint64_t count = number(argc, argv, "count", NULL), idle = number(argc, argv, "idle_ns", "5000000");
     pin_to(option(argc, argv, "cpu", ""));
     struct mailbox *box = mailbox_attach(option(argc, argv, "path", NULL));
+    _Atomic uint32_t *taken = &box[1].word; /* how many the consumer has had: a mailbox has no room for two */
     struct pool pool = pool_build(number(argc, argv, "pool", "61"), MAIL);
     uint64_t *stamps = calloc(count, sizeof *stamps), wrong = 0;
     if (!stamps)
@@ -26,12 +27,15 @@ int main(int argc, char **argv)
         const unsigned char *message = pool_message(&pool, i % pool.count);
         if (producing) {
             struct timespec pause = {(time_t)(idle / 1000000000u), (long)(idle % 1000000000u)};
-            nanosleep(&pause, NULL);
+            do
+                nanosleep(&pause, NULL);
+            while (atomic_load_explicit(taken, memory_order_acquire) != (uint32_t)i);
             stamps[i] = now_ns(CLOCK_MONOTONIC);
             mailbox_post(box, (uint32_t)i + 1, message, 1);
         } else {
             mailbox_take(box, (uint32_t)i + 1, got, 1);
             stamps[i] = now_ns(CLOCK_MONOTONIC);
+            atomic_store_explicit(taken, (uint32_t)i + 1, memory_order_release);
             wrong += memcmp(got, message, MAIL) != 0;
         }
     }
