@@ -92,11 +92,11 @@ def measure(options: argparse.Namespace) -> dict:
     cases = [case for case in all_cases(options.quick) if case.shape in options.shapes]
     progress = report.Progress()
     with progress:
+        progress("import time, control pages, memcpy")
+        document["extras"] = extras.measure(round_count, cpus, options.contenders)
         document["entries"] = rounds.run_all(
             cases, options.contenders, round_count, cpus, seconds, options.timeout, progress
         )
-        progress("import time, control pages, memcpy")
-        document["extras"] = extras.measure(round_count, cpus, options.contenders)
     document["took_seconds"] = round(time.time() - began, 1)
     return document
 

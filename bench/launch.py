@@ -17,12 +17,14 @@ import sys
 import tempfile
 import threading
 import time
+from types import ModuleType
 from typing import IO, Any
 
 from . import contenders
 from .machine import ROOT
 from .shapes import Case
 
+ROLES = ("producer", "consumer")
 _serial = itertools.count()
 
 
@@ -40,7 +42,7 @@ def run(contender_name: str, case: Case, cpus: list[int | None], timeout: float)
     if contender.KIND == "inherit":
         return run_processes([_worker("pair", contender_name, name, cpus, case)], case, timeout)
     try:
-        contender.create(case, name)
+        _create(contender, case, name)
         if contender.KIND == "program":
             commands = [
                 contender.command(case, name, role, cpu) for role, cpu in zip(ROLES, cpus, strict=True)
@@ -48,13 +50,15 @@ def run(contender_name: str, case: Case, cpus: list[int | None], timeout: float)
         else:
             commands = [_worker(role, contender_name, name, cpus, case) for role in ROLES]
         return run_processes(commands, case, timeout)
-    except OSError as error:
-        raise RunFailed(f"could not be set up: {error}") from error
     finally:
         contender.remove(case, name)
 
 
-ROLES = ("producer", "consumer")
+def _create(contender: ModuleType, case: Case, name: str) -> None:
+    try:
+        contender.create(case, name)
+    except Exception as error:  # whatever it is, it is this contender's failure and not the harness's
+        raise RunFailed(f"could not be set up: {error!r}") from error
 
 
 def _worker(role: str, contender_name: str, name: str, cpus: list[int | None], case: Case) -> list[str]:
