@@ -37,7 +37,7 @@ def prepared(case: Case, ring: bool) -> Case:
     """
     if case.shape in ("wakeup", "idle", "pingpong-park"):
         return case
-    lap = case.capacity // (case.size + 16) if ring and not case.two_way else 0
+    lap = case.capacity // (case.size + 16) if ring else 0
     rounds = max(2, -(-lap // case.pool) + 1)
     return replace(case, warmup=rounds * case.pool)
 
