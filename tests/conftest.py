@@ -1,0 +1,137 @@
+"""What every test of the ring shares: backings as data, names nobody else has, peers, and a check that nothing is left."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import pickle
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from peer import Peer, descriptors_travel
+
+import shmring
+from shmring import creation
+
+PREFIX = f"shmring-test-{os.getpid()}-"
+_numbers = itertools.count()
+
+
+def _left_behind() -> tuple[set[str], set[str], set[threading.Thread]]:
+    names = {name for name in os.listdir("/dev/shm") if name.startswith(PREFIX)}
+    descriptors = set()
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            descriptors.add(f"{number} -> {os.readlink(f'/proc/self/fd/{number}')}")
+        except FileNotFoundError:
+            pass  # the listing's own
+    return names, descriptors, set(threading.enumerate())
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    """Names in /dev/shm, descriptors, threads and children are as they were before the test."""
+    before = _left_behind()
+    yield
+    gc.collect()
+    for label, old, new in zip(("names in /dev/shm", "descriptors", "threads"), before, _left_behind(), strict=True):
+        assert not new - old, f"left {label}: {new - old}"
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.fixture
+def unique_name():
+    """A name for shared memory that no other test uses; what is left of it is removed."""
+    name = f"{PREFIX}{next(_numbers)}"
+    yield name
+    for left in os.listdir("/dev/shm"):
+        if left.startswith(name):
+            os.unlink(f"/dev/shm/{left}")
+
+
+@dataclass(frozen=True)
+class Backing:
+    """One way to hold a ring: how to make it, and how the same process maps it a second time."""
+
+    kind: str
+    name: str | Path | None
+
+    def create(self, capacity=4096, **options):
+        if self.name is None:
+            return shmring.anonymous(capacity, **options)
+        return shmring.create(self.name, capacity, **options)
+
+    def again(self, ring):
+        """The same ring once more, through a mapping of its own."""
+        if self.name is not None:
+            return shmring.open(self.name)
+        with descriptors_travel():
+            return pickle.loads(pickle.dumps(ring))
+
+    def path(self) -> str:
+        return str(self.name) if "/" in str(self.name) else f"/dev/shm/{self.name}"
+
+
+NAMED = ("file", "shm")
+ANONYMOUS = ("memfd",)
+
+
+def _backing(kind, unique_name, tmp_path):
+    return Backing(kind, {"file": tmp_path / "ring", "shm": unique_name, "memfd": None}[kind])
+
+
+@pytest.fixture(params=NAMED + ANONYMOUS)
+def backing(request, unique_name, tmp_path):
+    return _backing(request.param, unique_name, tmp_path)
+
+
+@pytest.fixture(params=NAMED)
+def named(request, unique_name, tmp_path):
+    return _backing(request.param, unique_name, tmp_path)
+
+
+@pytest.fixture
+def ring(backing):
+    """A ring of 4096 bytes, the smallest there is."""
+    with backing.create(4096) as made:
+        yield made
+
+
+@pytest.fixture
+def pair(ring):
+    """Its producer and its consumer; both raise instead of waiting for ever only if the test passes timeout=0."""
+    with ring.producer() as tx, ring.consumer() as rx:
+        yield tx, rx
+
+
+@pytest.fixture
+def peer():
+    """Start unrelated processes; those that still live at the end are killed."""
+    started = []
+
+    def start(program, *arguments, **options):
+        started.append(Peer(program, *arguments, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.end()
+
+
+@pytest.fixture
+def ring_at(request):
+    """Make an anonymous ring whose first record has a chosen position (a multiple of 64)."""
+    made = []
+
+    def make(origin, capacity=4096, align=16, max_participants=8, max_groups=4):
+        shape = creation._Shape(capacity, "single", max_participants, max_groups, align, origin=origin)
+        made.append(creation._make_anonymous(shape, True))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

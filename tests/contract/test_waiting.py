@@ -1,0 +1,156 @@
+"""wait() over several rings, wait policies as arguments, and the wake-ups they promise."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+import shmring
+from shmring import WaitPolicy
+
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+
+
+def when_parked(ring, then):
+    """Run `then` in a thread as soon as somebody sleeps on the ring."""
+
+    def watch():
+        while not any(each.parks for each in ring.stats().participants):
+            pass
+        then()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+@pytest.fixture
+def two(backing, tmp_path, unique_name):
+    with backing.create(4096) as first, shmring.anonymous(4096) as second:
+        yield first, second
+
+
+def test_wait_gives_the_ready_ones_in_order(two):
+    first, second = two
+    with first.producer() as tx1, second.producer() as tx2, first.consumer() as rx1, second.consumer() as rx2:
+        assert shmring.wait([rx1, rx2], timeout=0) == []
+        assert shmring.wait([rx1, rx2], timeout=0.01) == []
+        tx2.send(b"x")
+        assert shmring.wait([rx1, rx2]) == [rx2]
+        tx1.send(b"x")
+        assert shmring.wait([rx2, rx1]) == [rx2, rx1]
+        assert shmring.wait(iter([rx2, tx1, rx1]), timeout=0) == [rx2, tx1, rx1]
+
+
+def test_wait_is_woken_by_any_of_its_rings(two):
+    for ring in two:
+        with two[0].consumer(wait=PATIENT) as rx1, two[1].consumer(wait=PATIENT) as rx2, ring.producer() as tx:
+            thread = when_parked(ring, lambda tx=tx: tx.send(b"x"))
+            ready = shmring.wait([rx1, rx2])
+            thread.join()
+            assert [each.ring for each in ready] == [ring]
+            ready[0].recv(0)
+
+
+def test_wait_knows_when_the_refused_message_fits(two):
+    ring, other = two
+    with ring.producer(wait=PATIENT) as tx, ring.consumer() as rx, other.consumer(wait=PATIENT) as idle:
+        assert tx.send_many([bytes(1008)] * 9, timeout=0) == 4
+        assert not tx.try_send(bytes(2032))
+        assert shmring.wait([tx, idle], timeout=0) == []
+        rx.recv(0)
+        assert shmring.wait([tx, idle], timeout=0) == []
+        thread = when_parked(ring, lambda: rx.recv(0))
+        assert shmring.wait([tx, idle]) == [tx]
+        thread.join()
+        assert tx.try_send(bytes(2032))
+
+
+def test_wait_sees_shutdown(two):
+    ring, other = two
+    with ring.consumer(wait=PATIENT) as rx, other.consumer(wait=PATIENT) as idle:
+        thread = when_parked(ring, ring.shutdown)
+        assert shmring.wait([idle, rx]) == [rx]
+        thread.join()
+    with other.producer() as tx:
+        tx.send(bytes(4080))
+        other.shutdown()
+        assert shmring.wait([tx], timeout=0) == [tx]
+
+
+def test_wait_refuses_nothing_and_too_many(two):
+    with two[0].consumer() as rx:
+        for handles in ([], [rx] * 129):
+            with pytest.raises(ValueError):
+                shmring.wait(handles)
+        assert shmring.wait([rx] * 128, timeout=0.001) == []
+        with pytest.raises(TypeError):
+            shmring.wait([two[0]], timeout=0)
+
+
+@pytest.mark.parametrize("wait", ["spin", "adaptive", "park", WaitPolicy.park, WaitPolicy(parks=False), PATIENT])
+def test_every_policy_waits_and_times_out(backing, wait):
+    with backing.create(4096) as ring, ring.producer(wait=wait) as tx, ring.consumer(wait=wait) as rx:
+        with pytest.raises(TimeoutError):
+            rx.recv(timeout=0.005)
+        tx.send(bytes(4080))
+        with pytest.raises(TimeoutError):
+            tx.send(b"", timeout=0.005)
+
+
+@pytest.mark.parametrize("numbers", [{"held": -1}, {"yields": -1}, {"spin_us": -1}, {"spin_us": float("nan")},
+                                     {"slice_ms": 0}, {"slice_ms": float("inf")}])
+def test_impossible_policies_are_value_errors(numbers):
+    with pytest.raises(ValueError):
+        WaitPolicy(**numbers)
+
+
+@pytest.mark.parametrize("event", ["message", "shutdown"])
+def test_a_parked_consumer_is_woken_and_not_by_its_time_slice(ring, event):
+    with ring.producer() as tx, ring.consumer(wait=PATIENT) as rx:
+        thread = when_parked(ring, ring.shutdown if event == "shutdown" else lambda: tx.send(b"wake"))
+        assert list(rx) == [] if event == "shutdown" else rx.recv() == b"wake"
+        thread.join()
+
+
+@pytest.mark.parametrize("event", ["room", "shutdown", "group removed"])
+def test_a_parked_producer_is_woken_and_not_by_its_time_slice(ring, event):
+    ring.consumer("other").close()
+    with ring.producer(wait=PATIENT) as tx, ring.consumer() as rx:
+        tx.send(bytes(4080))
+        if event != "group removed":
+            ring.remove_group("other")
+        else:
+            rx.recv(0)
+        acts = {"room": lambda: rx.recv(0), "shutdown": ring.shutdown, "group removed": lambda: ring.remove_group("other")}
+        thread = when_parked(ring, acts[event])
+        if event == "shutdown":
+            with pytest.raises(shmring.ShutDown):
+                tx.send(b"x")
+        else:
+            tx.send(b"x")
+        thread.join()
+
+
+def test_a_parked_producer_needs_every_group(ring):
+    with ring.producer(wait=PATIENT) as tx, ring.consumer() as a, ring.consumer("b") as b:
+        tx.send(bytes(4080))
+        thread = when_parked(ring, lambda: (a.recv(0), b.recv(0)))
+        tx.send(b"x")
+        thread.join()
+        assert a.recv(0) == b.recv(0) == b"x"
+
+
+def test_threads_that_wait_for_different_room_are_all_served(ring):
+    with ring.producer(wait=PATIENT) as tx, ring.consumer() as rx:
+        tx.send_many([bytes(48)] * 64)
+        threads = [threading.Thread(target=tx.send, args=(bytes(size),)) for size in (2000, 0, 1000, 100)]
+        for number, each in enumerate(threads, 1):
+            each.start()
+            while sum(each.parks for each in ring.stats().participants) < number:
+                pass
+        lengths = sorted(len(rx.recv()) for _ in range(68))
+        for each in threads:
+            each.join()
+        assert lengths == sorted([48] * 64 + [2000, 0, 1000, 100])
