@@ -100,6 +100,24 @@ def test_closing_without_live_buffers_aborts_the_claim_and_keeps_the_viewed_reco
         tx.send(b"next")
 
 
+def test_a_claim_of_a_closed_producer_lends_no_unmapped_memory(peer, unique_name):
+    writer = peer("""
+        ring = shmring.create(sys.argv[1], 4096)
+        tx = ring.producer()
+        claim = tx.reserve(4)
+        tx.close()
+        try:
+            view = claim.view
+            ring.close()
+            view[0] = 1
+        except (ValueError, BufferError):
+            pass
+        say("alive")
+    """, unique_name)
+    writer.expect("alive")
+    writer.finish()
+
+
 def test_dropped_handles_leave_the_ring(ring):
     for _ in range(100):
         ring.producer()
