@@ -274,6 +274,22 @@ def test_a_waiting_thread_sees_the_second_message_when_another_took_the_first(ri
         assert sorted(got) == [b"1", b"2"]
 
 
+def test_a_burst_reaches_every_thread_that_sleeps(ring):
+    """One wake for a burst: the thread that it wakes must see to it that the others look, too."""
+    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    with ring.producer() as tx, ring.consumer(wait=patient) as rx:
+        got = []
+        threads = [threading.Thread(target=lambda: got.append(rx.recv())) for _ in range(4)]
+        for number, each in enumerate(threads, 1):
+            each.start()
+            while sum(each.parks for each in ring.stats().participants) < number:
+                pass
+        tx.send_many([b"%d" % i for i in range(4)])
+        for each in threads:
+            each.join()
+        assert sorted(got) == [b"0", b"1", b"2", b"3"]
+
+
 # ---- forks -------------------------------------------------------------------------------------------------------
 
 

@@ -112,7 +112,7 @@ def test_an_unfinished_ring_is_a_mismatch(victim):
 @pytest.mark.parametrize("field, value", [
     ("capacity", 0), ("capacity", 8192), ("capacity", 4095), ("capacity", 1 << 63), ("capacity", 2048),
     ("cookie", 1), ("align", 0), ("align", 32), ("align", 1 << 31),
-    ("max_participants", 0), ("max_participants", 2), ("max_participants", 0xFFFFFFFF),
+    ("max_participants", 0), ("max_participants", 40), ("max_participants", 0xFFFFFFFF),
     ("max_groups", 0), ("max_groups", 3), ("max_groups", 65), ("max_groups", 0xFFFFFFFF),
     ("participants_offset", 0), ("participants_offset", 1 << 62), ("data_offset", 0), ("data_offset", 1 << 62),
     ("data_offset", 4096), ("segment_bytes", 0), ("segment_bytes", 1 << 62), ("page_bytes", 0), ("page_bytes", 1 << 31),
@@ -139,11 +139,14 @@ def test_a_ring_whose_file_was_cut_before_is_corrupt(victim):
 def test_an_impossible_tail_is_corrupt(roomy, use, damage):
     tail = at.read(roomy, at.TAIL)
     at.write(roomy, at.TAIL, tail + damage)
-    assert any("CorruptRing" in line and f"{(tail + damage) % (1 << 64):#x}" in line for line in use(roomy))
+    corrupt = [line for line in use(roomy) if "CorruptRing" in line]
+    assert corrupt
+    if damage != -16:  # then the tail may be right, and it is the last record that is cut short
+        assert f"{(tail + damage) % (1 << 64):#x}" in corrupt[0]
 
 
 @pytest.mark.parametrize("word", [at.GROUP_HEAD, at.GROUP_CURSOR])
-@pytest.mark.parametrize("value", [1 << 63, 5, 8192, (1 << 64) - 16])
+@pytest.mark.parametrize("value", [1 << 63, 5, 8192, (1 << 64) - 8192])
 def test_an_impossible_head_is_corrupt(roomy, use, word, value):
     at.write(roomy, at.GROUPS + word, value)
     lines = use(roomy)
@@ -178,15 +181,34 @@ def test_a_message_that_looks_like_a_header_is_none(roomy):
 
 
 @pytest.mark.parametrize("bell", [at.DATA_BELL, at.ROOM_BELL], ids=["data", "room"])
-def test_wait_bits_of_participants_that_cannot_exist_do_no_harm(tmp_path, use, bell):
-    """Every bit is set, and the table has four slots at the end of the control pages."""
+def test_wait_bits_of_participants_that_cannot_exist_do_no_harm(tmp_path, peer, bell):
+    """Every bit is set, the table has four slots at the end of the control pages, and what follows them is no memory."""
     path = tmp_path / "ring"
     shmring.create(path, 4096, max_participants=4, max_groups=2).close()
     for word in (at.ARMED, at.PARKED):
         for each in range(16):
             at.write(path, bell + word + 8 * each, -1)
-    lines = use(path)
-    assert "send ok None" in lines
+    peer("""
+        import ctypes
+        mmap = ctypes.CDLL(None).mmap
+        mmap.restype, mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+        def has_fence(ring):
+            lines = [line.split() for line in open("/proc/self/maps")]
+            for line, after in zip(lines, lines[1:]):
+                first, last = (int(part, 16) for part in line[0].split("-"))
+                if line[-1] == sys.argv[1] and last - first == ring.stats().control_bytes:
+                    return after[1].startswith("---") and int(after[0].split("-")[0], 16) == last
+        rings = []
+        while True:
+            mmap(None, 1 << 16, 0, 0x22, -1, 0)             # inaccessible; the next mapping lands right before it
+            ring = shmring.open(sys.argv[1])
+            if has_fence(ring): break
+            rings.append(ring)
+            if len(rings) == 100: os._exit(0)               # never seen; then there is nothing to show
+        tx, rx = ring.producer(), ring.consumer()
+        tx.send(b"x")
+        rx.recv(0)
+    """, path).finish()
 
 
 @pytest.mark.parametrize("value", [5, 1000, 0x7FFFFFFF, 0xFFFFFFFF])
