@@ -1,4 +1,4 @@
-"""What every test of the ring shares: backings as data, names nobody else has, peers, and a check that nothing is left."""
+"""What every test shares: backings as data, names nobody else has, peers, a check that nothing is left."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def ring(backing):
 
 @pytest.fixture
 def pair(ring):
-    """Its producer and its consumer; both raise instead of waiting for ever only if the test passes timeout=0."""
+    """Its producer and its consumer."""
     with ring.producer() as tx, ring.consumer() as rx:
         yield tx, rx
 

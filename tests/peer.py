@@ -1,4 +1,5 @@
-"""Unrelated processes that a test talks to line by line: it reads what they print and writes what they wait for."""
+"""Unrelated processes that a test talks to line by line: it reads what they print and writes what they wait
+for."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ import shmring
 ROOT = Path(shmring.__file__).parents[1]
 PROGRAMS = Path(__file__).parent / "programs"
 
-# Every inline program has these. `say` answers the test, `hear` waits for it.
+# Every inline program has these. `say` answers the test, `hear` waits for it. One that hangs ends itself
+# before the watchdog of the test ends the whole run.
 _PRELUDE = """
-import os, signal, sys, threading, time
+import faulthandler, os, signal, sys, threading, time
+faulthandler.dump_traceback_later(60, exit=True)
 import shmring
 from shmring import WaitPolicy
 def say(*words): print(*words, flush=True)
@@ -30,15 +33,26 @@ def hear():
 
 
 class Peer:
-    """A process started with subprocess. `program` is source text, or the name of a file in tests/programs/."""
+    """A process started with subprocess. `program` is source text, or the name of a file in
+    tests/programs/."""
 
     def __init__(self, program: str, *arguments: object, **options: object) -> None:
         words = [sys.executable]
-        words += [str(PROGRAMS / program)] if program.endswith(".py") else ["-c", _PRELUDE + textwrap.dedent(program)]
+        words += (
+            [str(PROGRAMS / program)]
+            if program.endswith(".py")
+            else ["-c", _PRELUDE + textwrap.dedent(program)]
+        )
         environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
-        self.process = subprocess.Popen(words + [str(each) for each in arguments], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-                                        **options)
+        self.process = subprocess.Popen(
+            words + [str(each) for each in arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            **options,
+        )
 
     @property
     def pid(self) -> int:
@@ -71,7 +85,9 @@ class Peer:
     def finish(self, code: int = 0) -> str:
         """Wait for its end; what it still printed."""
         out, err = self.process.communicate()
-        assert self.process.returncode == code, f"ended with {self.process.returncode} instead of {code}:\n{err}"
+        assert self.process.returncode == code, (
+            f"ended with {self.process.returncode} instead of {code}:\n{err}"
+        )
         return out
 
     def end(self) -> None:
@@ -87,7 +103,8 @@ class Peer:
 
 
 class Duplicate:
-    """A descriptor on its way to a child, as multiprocessing's spawn pickles it; here the child is ourselves."""
+    """A descriptor on its way to a child, as multiprocessing's spawn pickles it; here the child is
+    ourselves."""
 
     def __init__(self, fd: int) -> None:
         self.fd = os.dup(fd)

@@ -12,7 +12,10 @@ import shmring
 
 
 def test_create_makes_what_open_finds(named):
-    with named.create(8192, align=64, max_participants=5, max_groups=3) as made, shmring.open(named.name) as found:
+    with (
+        named.create(8192, align=64, max_participants=5, max_groups=3) as made,
+        shmring.open(named.name) as found,
+    ):
         assert (found.capacity, found.align, found.max_participants, found.max_groups) == (8192, 64, 5, 3)
         assert found.producers == "single"
         assert found.uuid == made.uuid
@@ -38,9 +41,11 @@ def test_exist_ok_opens_the_ring_that_is_there(named):
         assert same.uuid == made.uuid
 
 
-@pytest.mark.parametrize("other", [{"capacity": 8192}, {"align": 64}, {"max_participants": 7}, {"max_groups": 7}])
+@pytest.mark.parametrize(
+    "other", [{"capacity": 8192}, {"align": 64}, {"max_participants": 7}, {"max_groups": 7}]
+)
 def test_exist_ok_refuses_another_shape(named, other):
-    (label, value), = other.items()
+    ((label, value),) = other.items()
     with named.create(4096), pytest.raises(shmring.RingExists, match=rf"{label}.*{value}"):
         named.create(**({"capacity": 4096} | other), exist_ok=True)
 
@@ -54,14 +59,17 @@ def test_exist_ok_refuses_what_is_no_ring_and_leaves_it(tmp_path):
 
 def test_exist_ok_does_not_spin_on_a_dangling_link(tmp_path, peer):
     os.symlink(tmp_path / "nowhere", tmp_path / "ring")
-    asker = peer("""
+    asker = peer(
+        """
         say("asking")
         try:
             shmring.create(sys.argv[1], 4096, exist_ok=True).close()
             say("made")
         except OSError as error:
             say(type(error).__name__)
-    """, tmp_path / "ring")
+    """,
+        tmp_path / "ring",
+    )
     asker.expect("asking")
     assert asker.hear() in ("RingExists", "RingNotFound", "made")
     asker.finish()
@@ -112,17 +120,30 @@ def test_open_refuses_impossible_timeouts(named, timeout):
         shmring.open(named.name, timeout=timeout)
 
 
-@pytest.mark.parametrize("asked, made", [
-    (1, 4096), (4096, 4096), (4097, 8192), ("64 KiB", 65536), ("64KiB", 65536), ("1 MiB", 1 << 20), ("0.5 MiB", 1 << 19),
-    ("5000", 8192), ("5 kB", 8192), (" 8 KiB ", 8192),
-])
+@pytest.mark.parametrize(
+    "asked, made",
+    [
+        (1, 4096),
+        (4096, 4096),
+        (4097, 8192),
+        ("64 KiB", 65536),
+        ("64KiB", 65536),
+        ("1 MiB", 1 << 20),
+        ("0.5 MiB", 1 << 19),
+        ("5000", 8192),
+        ("5 kB", 8192),
+        (" 8 KiB ", 8192),
+    ],
+)
 def test_capacity_is_rounded_up_to_a_power_of_two(asked, made):
     with shmring.anonymous(asked) as ring:
         assert ring.capacity == made
 
 
-@pytest.mark.parametrize("capacity", [0, -1, "", "0", "-4 KiB", "4 parsecs", "KiB", "1 2", "9" * 400 + ".0 TiB", 1 << 47,
-                                      "1000000 TiB"])
+@pytest.mark.parametrize(
+    "capacity",
+    [0, -1, "", "0", "-4 KiB", "4 parsecs", "KiB", "1 2", "9" * 400 + ".0 TiB", 1 << 47, "1000000 TiB"],
+)
 def test_impossible_capacities_are_value_errors(capacity):
     with pytest.raises(ValueError):
         shmring.anonymous(capacity)
@@ -134,10 +155,20 @@ def test_capacities_of_another_type_are_type_errors(capacity):
         shmring.anonymous(capacity)
 
 
-@pytest.mark.parametrize("options", [{"align": 32}, {"align": 0}, {"max_participants": 0}, {"max_participants": 1025},
-                                     {"max_groups": 0}, {"max_groups": 65}, {"producers": "several"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"align": 32},
+        {"align": 0},
+        {"max_participants": 0},
+        {"max_participants": 1025},
+        {"max_groups": 0},
+        {"max_groups": 65},
+        {"producers": "several"},
+    ],
+)
 def test_impossible_shapes_are_value_errors(options):
-    (label, _), = options.items()
+    ((label, _),) = options.items()
     with pytest.raises(ValueError, match=label):
         shmring.anonymous(4096, **options)
 
@@ -223,11 +254,20 @@ def test_rings_are_not_made_by_their_class():
 
 
 def test_readonly_shows_stats_and_refuses_the_rest(named):
-    with named.create(4096) as ring, ring.producer() as tx, shmring.open(named.name, readonly=True) as watcher:
+    with (
+        named.create(4096) as ring,
+        ring.producer() as tx,
+        shmring.open(named.name, readonly=True) as watcher,
+    ):
         tx.send(b"seen")
         assert watcher.stats().groups[0].lag == 1
-        for refused in (watcher.producer, watcher.consumer, watcher.shutdown, watcher.repair,
-                        lambda: watcher.remove_group("default")):
+        for refused in (
+            watcher.producer,
+            watcher.consumer,
+            watcher.shutdown,
+            watcher.repair,
+            lambda: watcher.remove_group("default"),
+        ):
             with pytest.raises(ValueError, match="reading only"):
                 refused()
 
@@ -235,7 +275,8 @@ def test_readonly_shows_stats_and_refuses_the_rest(named):
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody who may only read")
 def test_readonly_opens_what_it_may_only_read(unique_name, peer):
     shmring.create(unique_name, 4096, mode=0o444).close()
-    reader = peer("""
+    reader = peer(
+        """
         shmring.open(sys.argv[1]).close()
         os.setuid(65534)
         shmring.open(sys.argv[1], readonly=True).close()
@@ -243,6 +284,8 @@ def test_readonly_opens_what_it_may_only_read(unique_name, peer):
             shmring.open(sys.argv[1])
         except PermissionError:
             say("refused")
-    """, unique_name)
+    """,
+        unique_name,
+    )
     reader.expect("refused")
     reader.finish()

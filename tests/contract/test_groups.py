@@ -116,7 +116,11 @@ def test_any_other_text_is_a_group_name(ring, name):
 
 
 def test_bad_arguments_of_consumers(ring):
-    for options, error in (({"start": "middle"}, ValueError), ({"group": 7}, TypeError), ({"wait": "sleepily"}, ValueError)):
+    for options, error in (
+        ({"start": "middle"}, ValueError),
+        ({"group": 7}, TypeError),
+        ({"wait": "sleepily"}, ValueError),
+    ):
         with pytest.raises(error):
             ring.consumer(**options)
     assert [group.name for group in ring.stats().groups] == ["default"]
@@ -124,7 +128,7 @@ def test_bad_arguments_of_consumers(ring):
 
 def test_a_group_table_that_is_full_says_so(backing):
     with backing.create(4096, max_groups=2) as ring, ring.consumer("second"):
-        with pytest.raises(shmring.TooManyGroups, match="2 groups.*default, second") as caught:
+        with pytest.raises(shmring.TooManyGroups, match=r"2 groups.*default, second") as caught:
             ring.consumer("third")
         assert isinstance(caught.value, OSError)
         ring.remove_group("default")
@@ -175,7 +179,9 @@ def test_participants_beyond_the_64th_are_woken(backing, role):
     patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
     with backing.create(4096, max_participants=70, max_groups=64) as ring:
         others = [ring.consumer(f"g{i}", wait=patient) for i in range(63)]
-        first, second = (ring.producer, ring.consumer) if role == "consumer" else (ring.consumer, ring.producer)
+        first, second = (
+            (ring.producer, ring.consumer) if role == "consumer" else (ring.consumer, ring.producer)
+        )
         first, second = first(wait=patient), second(wait=patient)
         tx, rx = (first, second) if role == "consumer" else (second, first)
         assert {each.role: each.slot for each in ring.stats().participants}[role] == 64

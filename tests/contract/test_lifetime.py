@@ -1,38 +1,16 @@
-"""Closing, context managers, threads that share a handle, forks, pickles."""
+"""Closing, context managers, finalizers, and threads that share a handle."""
 
 from __future__ import annotations
 
 import collections
-import copy
 import gc
-import os
-import pickle
 import threading
 
 import pytest
 
 import shmring
 
-
-def in_a_forked_child(work) -> str:
-    """What `work()` gave in a child made by os.fork, as text."""
-    here, there = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            answer = str(work())
-        except BaseException as error:
-            answer = f"{type(error).__name__}: {error}"
-        os.write(there, answer.encode())
-        os._exit(0)
-    os.close(there)
-    with open(here) as file:
-        answer = file.read()
-    assert os.waitpid(child, 0)[1] == 0, "the child was killed"
-    return answer
-
-
-# ---- closing -----------------------------------------------------------------------------------------------------
+# ---- closing -----------------------------------------------------------------------------------------------
 
 
 def test_close_may_be_repeated_and_then_nothing_else_works(ring):
@@ -42,11 +20,30 @@ def test_close_may_be_repeated_and_then_nothing_else_works(ring):
         handle.close()
         handle.close()
         assert handle.closed
-    for call in (lambda: tx.send(b"x"), lambda: tx.try_send(b"x"), lambda: tx.send_many([b"x"]), lambda: tx.reserve(1),
-                 rx.recv, rx.try_recv, lambda: rx.recv_many(1), lambda: rx.recv_into(bytearray(9)), rx.peek, lambda: rx.lag,
-                 lambda: next(rx), lambda: shmring.wait([rx]), lambda: shmring.wait([tx]), ring.producer, ring.consumer,
-                 ring.stats, ring.shutdown, ring.repair, tx.__enter__, rx.__enter__, ring.__enter__,
-                 lambda: ring.remove_group("default")):
+    for call in (
+        lambda: tx.send(b"x"),
+        lambda: tx.try_send(b"x"),
+        lambda: tx.send_many([b"x"]),
+        lambda: tx.reserve(1),
+        rx.recv,
+        rx.try_recv,
+        lambda: rx.recv_many(1),
+        lambda: rx.recv_into(bytearray(9)),
+        rx.peek,
+        lambda: rx.lag,
+        lambda: next(rx),
+        lambda: shmring.wait([rx]),
+        lambda: shmring.wait([tx]),
+        ring.producer,
+        ring.consumer,
+        ring.stats,
+        ring.shutdown,
+        ring.repair,
+        tx.__enter__,
+        rx.__enter__,
+        ring.__enter__,
+        lambda: ring.remove_group("default"),
+    ):
         with pytest.raises(ValueError, match="closed"):
             call()
     assert "closed" in repr(tx) + repr(rx) and "closed" in repr(ring)
@@ -101,7 +98,8 @@ def test_closing_without_live_buffers_aborts_the_claim_and_keeps_the_viewed_reco
 
 
 def test_a_claim_of_a_closed_producer_lends_no_unmapped_memory(peer, unique_name):
-    writer = peer("""
+    writer = peer(
+        """
         ring = shmring.create(sys.argv[1], 4096)
         tx = ring.producer()
         claim = tx.reserve(4)
@@ -113,7 +111,9 @@ def test_a_claim_of_a_closed_producer_lends_no_unmapped_memory(peer, unique_name
         except (ValueError, BufferError):
             pass
         say("alive")
-    """, unique_name)
+    """,
+        unique_name,
+    )
     writer.expect("alive")
     writer.finish()
 
@@ -134,24 +134,34 @@ def test_a_dropped_ring_is_kept_by_its_handles(backing):
     tx.close()
 
 
-def test_a_finalizer_may_close_a_handle_while_another_attaches(backing, monkeypatch):
+def test_a_finalizer_may_close_a_handle_while_another_attaches(peer, unique_name):
     """The collector may run at any allocation, so also while this thread holds the registry."""
-    from shmring import evidence
-
-    with backing.create(4096) as ring:
+    attacher = peer(
+        """
+        import gc
+        from shmring import evidence
+        gc.disable()
+        ring = shmring.create(sys.argv[1], 4096)
         cycle = [ring.consumer()]
         cycle.append(cycle)
         real = evidence.own_identity
-
         def collecting():
-            nonlocal cycle
+            global cycle
             cycle = None
             gc.collect()
             return real()
-
-        monkeypatch.setattr(evidence, "own_identity", collecting)
-        ring.producer().close()
-        assert ring.stats().participants == []
+        evidence.own_identity = collecting
+        tx = ring.producer()
+        say("attached")
+        tx.close()
+        ring.consumer().close()
+        say(ring.stats().participants)
+        """,
+        unique_name,
+    )
+    attacher.expect("attached")
+    attacher.expect("[]")
+    attacher.finish()
 
 
 def test_closing_wakes_the_threads_that_wait(ring):
@@ -183,7 +193,8 @@ def test_closing_wakes_the_threads_that_wait(ring):
 
 def test_close_that_fails_for_want_of_a_descriptor_can_be_repeated(peer, unique_name):
     """A role whose close failed half-way must not stay taken for as long as the process lives."""
-    closer = peer("""
+    closer = peer(
+        """
         import resource
         ring = shmring.create(sys.argv[1], 4096)
         tx = ring.producer()
@@ -199,21 +210,25 @@ def test_close_that_fails_for_want_of_a_descriptor_can_be_repeated(peer, unique_
         tx.close()
         ring.producer().close()
         say("free")
-    """, unique_name)
+    """,
+        unique_name,
+    )
     closer.expect("free")
     closer.finish()
 
 
 def test_leaving_with_the_interpreter_is_no_death(peer, unique_name):
     with shmring.create(unique_name, 4096) as ring:
-        for program in ("tx = shmring.open(sys.argv[1]).producer(); tx.send(b'x')",
-                        "rx = shmring.open(sys.argv[1]).consumer(); rx.recv(); raise SystemExit(0)"):
+        for program in (
+            "tx = shmring.open(sys.argv[1]).producer(); tx.send(b'x')",
+            "rx = shmring.open(sys.argv[1]).consumer(); rx.recv(); raise SystemExit(0)",
+        ):
             peer(program, unique_name).finish()
             assert ring.stats().participants == []
         assert ring.repair() == 0
 
 
-# ---- threads -----------------------------------------------------------------------------------------------------
+# ---- threads -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wait", ["adaptive", "park", "spin"])
@@ -248,7 +263,8 @@ def test_threads_that_share_handles_get_each_message_once(ring, wait):
 
 
 def test_a_waiting_thread_sees_the_second_message_when_another_took_the_first(ring):
-    """wait() and recv() sleep on one word, and a burst wakes one of them: whoever wakes must not strand the other."""
+    """wait() and recv() sleep on one word, and a burst wakes one of them: whoever wakes must not strand the
+    other."""
     patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
 
     def parked(number):
@@ -288,99 +304,3 @@ def test_a_burst_reaches_every_thread_that_sleeps(ring):
         for each in threads:
             each.join()
         assert sorted(got) == [b"0", b"1", b"2", b"3"]
-
-
-# ---- forks -------------------------------------------------------------------------------------------------------
-
-
-def test_a_forked_child_is_told_to_make_its_own(ring):
-    with ring.producer() as tx, ring.consumer() as rx:
-        for call in (lambda: tx.send(b"x"), lambda: tx.try_send(b"x"), lambda: tx.send_many([b"x"]), lambda: tx.reserve(1),
-                     rx.recv, rx.try_recv, rx.peek, lambda: rx.recv_many(1), lambda: shmring.wait([rx]), lambda: rx.lag):
-            answer = in_a_forked_child(call)
-            assert answer.startswith("WrongProcess: ") and str(os.getpid()) in answer
-        tx.send(b"mine still works")
-        assert rx.recv(0) == b"mine still works"
-
-
-def test_a_forked_child_may_make_its_own(ring):
-    with ring.producer() as tx:
-        tx.send(b"down")
-        assert in_a_forked_child(lambda: ring.consumer().recv(0)) == "b'down'"
-    assert in_a_forked_child(lambda: ring.producer().send(b"up")) == "None"
-    with ring.consumer() as rx:
-        assert rx.recv(0) == b"up"
-
-
-def test_a_forked_child_that_closes_takes_nothing_from_its_parent(ring):
-    with ring.producer() as tx, ring.consumer() as rx:
-        assert in_a_forked_child(lambda: (tx.close(), rx.close(), ring.close())) == "(None, None, None)"
-        assert in_a_forked_child(lambda: ring.producer()).startswith("ProducerTaken")
-        tx.send(b"x")
-        assert rx.recv(0) == b"x"
-
-
-def test_a_forked_child_cannot_commit_or_release_for_its_parent(ring):
-    with ring.producer() as tx, ring.consumer() as rx:
-        tx.send(b"old")
-        claim, view = tx.reserve(3), rx.peek(0)
-        assert in_a_forked_child(claim.commit).startswith("WrongProcess")
-        in_a_forked_child(view.release)
-        assert ring.stats().groups[0].lag == 1
-        claim.view[:] = b"new"
-        claim.commit()
-        view.release()
-        assert rx.recv(0) == b"new"
-
-
-def test_memory_that_a_child_inherited_stays_mapped_or_is_released(ring):
-    """Closing the ring in the child must not pull the bytes from under an inherited view: an exception, never a crash."""
-    with ring.producer() as tx, ring.consumer() as rx:
-        tx.send(b"inherited")
-        with rx.peek(0) as view:
-            data = view.data
-
-            def close_and_read():
-                try:
-                    ring.close()
-                except BufferError:
-                    return "refused"
-                try:
-                    return bytes(data)
-                except ValueError:
-                    return "released"
-
-            assert in_a_forked_child(close_and_read) in ("refused", "released", "b'inherited'")
-
-
-# ---- pickles -----------------------------------------------------------------------------------------------------
-
-
-def test_a_named_ring_pickles_by_name(named):
-    with named.create(4096) as ring, pickle.loads(pickle.dumps(ring)) as same, copy.copy(ring) as third:
-        assert same.uuid == third.uuid == ring.uuid
-
-
-def test_a_named_ring_that_was_replaced_is_not_taken_for_the_pickled_one(named):
-    with named.create(4096) as ring:
-        pickled = pickle.dumps(ring)
-        shmring.unlink(named.name)
-        with pytest.raises(FileNotFoundError):
-            pickle.loads(pickled)
-        with named.create(4096), pytest.raises(shmring.Error):
-            pickle.loads(pickled)
-
-
-def test_what_cannot_travel_says_so():
-    with shmring.anonymous(4096) as ring, ring.producer() as tx, ring.consumer() as rx:
-        for each in (ring, tx, rx):
-            with pytest.raises(TypeError):
-                pickle.dumps(each)
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-@pytest.mark.parametrize("kind", ["named", "anonymous"])
-def test_a_ring_reaches_children_of_multiprocessing(peer, unique_name, method, kind):
-    parent = peer("pickle_children.py", method, unique_name if kind == "named" else "")
-    assert parent.hear() == "1000 messages came back"
-    parent.finish()

@@ -24,8 +24,12 @@ def test_an_empty_ring_times_out_and_names_the_writer(pair, timeout):
     import os
 
     _, rx = pair
-    for call in (rx.recv, rx.peek, lambda timeout: rx.recv_many(3, timeout),
-                 lambda timeout: rx.recv_into(bytearray(3), timeout)):
+    for call in (
+        rx.recv,
+        rx.peek,
+        lambda timeout: rx.recv_many(3, timeout),
+        lambda timeout: rx.recv_into(bytearray(3), timeout),
+    ):
         with pytest.raises(TimeoutError, match=rf"'default'.*{os.getpid()}"):
             call(timeout=timeout)
 
@@ -50,8 +54,11 @@ def test_recv_many_takes_what_is_there_up_to_the_limit(pair):
             rx.recv_many(limit)
 
 
-@pytest.mark.parametrize("buffer", [bytearray(8), array.array("I", [0, 0]), numpy.zeros(2, "u4"), memoryview(bytearray(8))],
-                         ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize(
+    "buffer",
+    [bytearray(8), array.array("I", [0, 0]), numpy.zeros(2, "u4"), memoryview(bytearray(8))],
+    ids=lambda each: type(each).__name__,
+)
 def test_recv_into_copies_and_gives_the_length(pair, buffer):
     tx, rx = pair
     tx.send(b"seven b")
@@ -79,7 +86,7 @@ def test_iteration_ends_after_shutdown_when_all_is_read(pair, ring):
     assert list(rx) == []
 
 
-# ---- views -------------------------------------------------------------------------------------------------------
+# ---- views -------------------------------------------------------------------------------------------------
 
 
 def test_a_view_is_the_message_where_it_lies(pair):
@@ -176,7 +183,7 @@ def test_an_array_made_from_a_view_outlives_it_safely(pair):
     rx.close()
 
 
-# ---- lag and stats -----------------------------------------------------------------------------------------------
+# ---- lag and stats -----------------------------------------------------------------------------------------
 
 
 def test_lag_counts_the_messages_that_wait(pair):
@@ -204,11 +211,19 @@ def test_stats_tell_fill_groups_and_participants(pair, ring, backing):
         for stats in (ring.stats(), other.stats()):
             assert (stats.capacity, stats.used, stats.fill, stats.shutdown) == (4096, 192, 192 / 4096, False)
             groups = {group.name: group for group in stats.groups}
-            assert (groups["default"].lag, groups["default"].lag_bytes, groups["default"].member) == (2, 128, os.getpid())
+            assert (groups["default"].lag, groups["default"].lag_bytes, groups["default"].member) == (
+                2,
+                128,
+                os.getpid(),
+            )
             assert (groups["slow"].lag, groups["slow"].lag_bytes, groups["slow"].member) == (3, 192, None)
             roles = {each.role: each for each in stats.participants}
             assert set(roles) == {"producer", "consumer"} and len(stats.participants) == 2
-            assert (roles["producer"].messages, roles["producer"].bytes, roles["producer"].alive) == (3, 144, True)
+            assert (roles["producer"].messages, roles["producer"].bytes, roles["producer"].alive) == (
+                3,
+                144,
+                True,
+            )
             assert (roles["consumer"].messages, roles["consumer"].group) == (1, "default")
             assert {each.pid for each in stats.participants} == {os.getpid()}
             assert json.loads(json.dumps(stats.as_dict()))["tail"] == stats.tail
@@ -216,7 +231,7 @@ def test_stats_tell_fill_groups_and_participants(pair, ring, backing):
     assert ring.stats().shutdown
 
 
-# ---- shutdown ----------------------------------------------------------------------------------------------------
+# ---- shutdown ----------------------------------------------------------------------------------------------
 
 
 def test_shutdown_stops_producers_at_once_and_consumers_when_drained(pair, ring):
@@ -224,8 +239,13 @@ def test_shutdown_stops_producers_at_once_and_consumers_when_drained(pair, ring)
     tx.send_many([b"one", b"two"])
     ring.shutdown()
     ring.shutdown()
-    for call in (lambda: tx.send(b"x"), lambda: tx.try_send(b"x"), lambda: tx.send_many([b"x"]), lambda: tx.reserve(1),
-                 ring.producer):
+    for call in (
+        lambda: tx.send(b"x"),
+        lambda: tx.try_send(b"x"),
+        lambda: tx.send_many([b"x"]),
+        lambda: tx.reserve(1),
+        ring.producer,
+    ):
         with pytest.raises(shmring.ShutDown):
             call()
     assert rx.recv(timeout=0) == b"one"

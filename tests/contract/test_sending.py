@@ -29,10 +29,19 @@ def test_a_message_arrives_as_it_was_sent(pair, message):
     assert rx.recv(timeout=0) == message
 
 
-@pytest.mark.parametrize("message", [
-    bytearray(b"four"), memoryview(b"four"), memoryview(b"xfourx")[1:5], array.array("I", [1, 2, 3]),
-    numpy.arange(6, dtype="f8").reshape(2, 3), (ctypes.c_int * 3)(7, 8, 9), numpy.float64(2.5),
-], ids=lambda each: type(each).__name__)
+@pytest.mark.parametrize(
+    "message",
+    [
+        bytearray(b"four"),
+        memoryview(b"four"),
+        memoryview(b"xfourx")[1:5],
+        array.array("I", [1, 2, 3]),
+        numpy.arange(6, dtype="f8").reshape(2, 3),
+        (ctypes.c_int * 3)(7, 8, 9),
+        numpy.float64(2.5),
+    ],
+    ids=lambda each: type(each).__name__,
+)
 @pytest.mark.parametrize("how", ["send", "try_send", "send_many"])
 def test_any_contiguous_buffer_is_a_message(pair, message, how):
     tx, rx = pair
@@ -74,8 +83,12 @@ def test_one_record_fills_the_ring(pair, ring):
 def test_one_byte_over_is_too_large(backing, align):
     with backing.create(4096, align=align) as ring, ring.producer() as tx, ring.consumer() as rx:
         over = bytes(ring.max_message + 1)
-        for call in (tx.send, tx.try_send, lambda refused: tx.send_many([refused]),
-                     lambda refused: tx.reserve(len(refused))):
+        for call in (
+            tx.send,
+            tx.try_send,
+            lambda refused: tx.send_many([refused]),
+            lambda refused: tx.reserve(len(refused)),
+        ):
             with pytest.raises(shmring.MessageTooLarge, match=rf"{len(over)}.*{ring.max_message}") as caught:
                 call(over)
             assert isinstance(caught.value, ValueError)
@@ -127,15 +140,21 @@ def test_a_full_ring_names_the_group_and_its_reader(pair, ring):
         with pytest.raises(TimeoutError, match=rf"'default'.*{os.getpid()}"):
             tx.send(b"more", timeout=timeout)
     rx.close()
-    with pytest.raises(TimeoutError, match="'default'.*nobody"):
+    with pytest.raises(TimeoutError, match=r"'default'.*nobody"):
         tx.send(b"more", timeout=0)
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, float("nan")])
 def test_impossible_timeouts_are_value_errors(pair, timeout):
     tx, rx = pair
-    for call in (rx.recv, rx.peek, lambda timeout: rx.recv_many(1, timeout), lambda timeout: rx.recv_into(bytearray(9), timeout),
-                 lambda timeout: shmring.wait([rx], timeout), lambda timeout: tx.reserve(1, timeout)):
+    for call in (
+        rx.recv,
+        rx.peek,
+        lambda timeout: rx.recv_many(1, timeout),
+        lambda timeout: rx.recv_into(bytearray(9), timeout),
+        lambda timeout: shmring.wait([rx], timeout),
+        lambda timeout: tx.reserve(1, timeout),
+    ):
         with pytest.raises(ValueError, match="timeout"):
             call(timeout=timeout)
     fill(tx)
@@ -154,7 +173,7 @@ def test_impossible_timeouts_are_errors_even_when_nothing_waits(pair, timeout):
         rx.recv(timeout=timeout)
 
 
-# ---- batches -----------------------------------------------------------------------------------------------------
+# ---- batches -----------------------------------------------------------------------------------------------
 
 
 def test_send_many_sends_in_order_and_counts(pair):
@@ -174,8 +193,10 @@ def test_send_many_sends_what_fits_until_the_time_is_up(pair):
     assert len(rx.recv_many(100)) == 64
 
 
-@pytest.mark.parametrize("refused, error", [("text", TypeError), (bytes(5000), shmring.MessageTooLarge),
-                                            (memoryview(bytes(9))[::3], BufferError)])
+@pytest.mark.parametrize(
+    "refused, error",
+    [("text", TypeError), (bytes(5000), shmring.MessageTooLarge), (memoryview(bytes(9))[::3], BufferError)],
+)
 @pytest.mark.parametrize("before", [0, 3])
 def test_send_many_says_how_many_went_before_the_refused_one(pair, refused, error, before):
     tx, rx = pair
@@ -199,7 +220,7 @@ def test_send_many_larger_than_the_ring_waits_for_the_reader(pair):
     assert got == messages
 
 
-# ---- claims ------------------------------------------------------------------------------------------------------
+# ---- claims ------------------------------------------------------------------------------------------------
 
 
 def test_a_claim_is_written_in_place_and_sent_when_left(pair):
@@ -258,7 +279,12 @@ def test_a_claim_ends_once(pair):
 def test_an_open_claim_keeps_other_sends_out(pair):
     tx, rx = pair
     claim = tx.reserve(4)
-    for call in (lambda: tx.send(b"x"), lambda: tx.try_send(b"x"), lambda: tx.send_many([b"x"]), lambda: tx.reserve(1)):
+    for call in (
+        lambda: tx.send(b"x"),
+        lambda: tx.try_send(b"x"),
+        lambda: tx.send_many([b"x"]),
+        lambda: tx.reserve(1),
+    ):
         with pytest.raises(shmring.ClaimOpen) as caught:
             call()
         assert isinstance(caught.value, BufferError)

@@ -1,4 +1,5 @@
-"""The same conversation between two processes over every backing; how the second process gets the ring is fixture data."""
+"""The same conversation between two processes over every backing; how the second process gets the ring is
+fixture data."""
 
 from __future__ import annotations
 
@@ -12,9 +13,14 @@ from peer import ROOT
 
 import shmring
 
+
 def by_name(question, answer):
-    program = (f"import shmring\nring = shmring.open({question.name!r})\nanswers = shmring.open({answer.name!r})\n"
-               "with ring.consumer() as rx, answers.producer() as tx:\n    for message in rx: tx.send(message[::-1])\n")
+    program = (
+        f"import shmring\nring = shmring.open({question.name!r})\n"
+        f"answers = shmring.open({answer.name!r})\n"
+        "with ring.consumer() as rx, answers.producer() as tx:\n"
+        "    for message in rx: tx.send(message[::-1])\n"
+    )
     process = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": str(ROOT)})
     return lambda: process.wait()
 
@@ -49,7 +55,12 @@ def by_spawn(question, answer):
     return finish
 
 
-WAYS = {"file": ("file", by_name), "shm": ("shm", by_name), "memfd": (None, by_spawn), "anonymous": (None, by_fork)}
+WAYS = {
+    "file": ("file", by_name),
+    "shm": ("shm", by_name),
+    "memfd": (None, by_spawn),
+    "anonymous": (None, by_fork),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +76,9 @@ def no_resource_tracker():
 @pytest.mark.parametrize("align", [16, 64])
 def test_two_processes_talk_and_end(kind, align, unique_name, tmp_path):
     backing, start = WAYS[kind]
-    names = {"file": [tmp_path / "q", tmp_path / "a"], "shm": [unique_name + "q", unique_name + "a"]}.get(backing)
+    names = {"file": [tmp_path / "q", tmp_path / "a"], "shm": [unique_name + "q", unique_name + "a"]}.get(
+        backing
+    )
     if names:
         rings = [shmring.create(name, 4096, align=align) for name in names]
     else:

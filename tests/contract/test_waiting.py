@@ -45,7 +45,11 @@ def test_wait_gives_the_ready_ones_in_order(two):
 
 def test_wait_is_woken_by_any_of_its_rings(two):
     for ring in two:
-        with two[0].consumer(wait=PATIENT) as rx1, two[1].consumer(wait=PATIENT) as rx2, ring.producer() as tx:
+        with (
+            two[0].consumer(wait=PATIENT) as rx1,
+            two[1].consumer(wait=PATIENT) as rx2,
+            ring.producer() as tx,
+        ):
             thread = when_parked(ring, lambda tx=tx: tx.send(b"x"))
             ready = shmring.wait([rx1, rx2])
             thread.join()
@@ -89,7 +93,9 @@ def test_wait_refuses_nothing_and_too_many(two):
             shmring.wait([two[0]], timeout=0)
 
 
-@pytest.mark.parametrize("wait", ["spin", "adaptive", "park", WaitPolicy.park, WaitPolicy(parks=False), PATIENT])
+@pytest.mark.parametrize(
+    "wait", ["spin", "adaptive", "park", WaitPolicy.park, WaitPolicy(parks=False), PATIENT]
+)
 def test_every_policy_waits_and_times_out(backing, wait):
     with backing.create(4096) as ring, ring.producer(wait=wait) as tx, ring.consumer(wait=wait) as rx:
         with pytest.raises(TimeoutError):
@@ -99,8 +105,17 @@ def test_every_policy_waits_and_times_out(backing, wait):
             tx.send(b"", timeout=0.005)
 
 
-@pytest.mark.parametrize("numbers", [{"held": -1}, {"yields": -1}, {"spin_us": -1}, {"spin_us": float("nan")},
-                                     {"slice_ms": 0}, {"slice_ms": float("inf")}])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"held": -1},
+        {"yields": -1},
+        {"spin_us": -1},
+        {"spin_us": float("nan")},
+        {"slice_ms": 0},
+        {"slice_ms": float("inf")},
+    ],
+)
 def test_impossible_policies_are_value_errors(numbers):
     with pytest.raises(ValueError):
         WaitPolicy(**numbers)
@@ -123,7 +138,11 @@ def test_a_parked_producer_is_woken_and_not_by_its_time_slice(ring, event):
             ring.remove_group("other")
         else:
             rx.recv(0)
-        acts = {"room": lambda: rx.recv(0), "shutdown": ring.shutdown, "group removed": lambda: ring.remove_group("other")}
+        acts = {
+            "room": lambda: rx.recv(0),
+            "shutdown": ring.shutdown,
+            "group removed": lambda: ring.remove_group("other"),
+        }
         thread = when_parked(ring, acts[event])
         if event == "shutdown":
             with pytest.raises(shmring.ShutDown):

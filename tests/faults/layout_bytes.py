@@ -14,9 +14,20 @@ SLOT_STATE, SLOT_ROLE, SLOT_PID, SLOT_GROUP = 0, 4, 8, 12
 
 # name: offset, struct format
 IDENTITY = {
-    "magic": (0, "Q"), "version": (8, "I"), "signature": (12, "I"), "ready": (16, "Q"), "capacity": (24, "Q"),
-    "cookie": (32, "Q"), "align": (40, "I"), "flags": (44, "I"), "max_participants": (48, "I"), "max_groups": (52, "I"),
-    "participants_offset": (56, "Q"), "data_offset": (64, "Q"), "segment_bytes": (72, "Q"), "page_bytes": (124, "I"),
+    "magic": (0, "Q"),
+    "version": (8, "I"),
+    "signature": (12, "I"),
+    "ready": (16, "Q"),
+    "capacity": (24, "Q"),
+    "cookie": (32, "Q"),
+    "align": (40, "I"),
+    "flags": (44, "I"),
+    "max_participants": (48, "I"),
+    "max_groups": (52, "I"),
+    "participants_offset": (56, "Q"),
+    "data_offset": (64, "Q"),
+    "segment_bytes": (72, "Q"),
+    "page_bytes": (124, "I"),
 }
 
 

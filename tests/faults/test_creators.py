@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import signal
 
-import pytest
-
 import shmring
 
-# Every call of these functions is a point at which the creator kills itself, once before and once after the call.
+# Every call of these functions is a point at which the creator kills itself, once before and once after the
+# call.
 DIE_AT = """
     import shmring.backing, shmring.ring, shmring.creation, fcntl
     from multiprocessing import *
@@ -25,7 +24,7 @@ DIE_AT = """
         global passed
         if passed == point: os.kill(os.getpid(), signal.SIGKILL)
         passed += 1
-    for label in ("open", "close", "link", "dup", "ftruncate", "posix_fallocate", "fstat", "fstatvfs", "stat", "urandom", "unlink"):
+    for label in ("open close link dup ftruncate posix_fallocate fstat fstatvfs stat urandom unlink").split():
         watched(os, label)
     watched(os.path, "lexists")
     watched(shmring.creation, "format_segment")
@@ -62,7 +61,8 @@ def test_a_creator_killed_at_random_moments_blocks_nobody(unique_name, peer):
         say("ready")
         while True:
             ring = shmring.create(sys.argv[1], 4096, exist_ok=True)
-            with ring.producer() as tx: tx.send(b"x") if tx.ring.stats().fill < 0.5 else shmring.unlink(sys.argv[1])
+            with ring.producer() as tx:
+                tx.send(b"x") if ring.stats().fill < 0.5 else shmring.unlink(sys.argv[1])
             ring.close()
     """
     import random
@@ -74,7 +74,11 @@ def test_a_creator_killed_at_random_moments_blocks_nobody(unique_name, peer):
         for _ in range(moments.randrange(20_000)):
             pass
         creator.kill()
-        with shmring.create(unique_name, 4096, exist_ok=True) as ring, ring.producer() as tx, ring.consumer() as rx:
+        with (
+            shmring.create(unique_name, 4096, exist_ok=True) as ring,
+            ring.producer() as tx,
+            ring.consumer() as rx,
+        ):
             while rx.try_recv() is not None:
                 pass
             tx.send(b"mine")
@@ -83,7 +87,8 @@ def test_a_creator_killed_at_random_moments_blocks_nobody(unique_name, peer):
 
 def test_fifty_creators_at_once_share_one_ring(named, peer):
     rounds = 20
-    creators = peer("""
+    creators = peer(
+        """
         name, rounds = sys.argv[1], int(sys.argv[2])
         shmring.create(name + "warm", 4096).close()         # everything is imported before the forks
         shmring.unlink(name + "warm")
@@ -105,7 +110,10 @@ def test_fifty_creators_at_once_share_one_ring(named, peer):
             os.close(opener)
             say(*[lines.readline().strip() for _ in children])
         for child in children: os.waitpid(child, 0)
-    """, named.name, rounds)
+    """,
+        named.name,
+        rounds,
+    )
     for number in range(rounds):
         heard = creators.hear().split()
         with shmring.open(f"{named.name}{number}") as ring:
@@ -115,14 +123,20 @@ def test_fifty_creators_at_once_share_one_ring(named, peer):
 
 
 def test_of_many_creators_without_exist_ok_one_wins(unique_name, peer):
-    creators = [peer("""
+    creators = [
+        peer(
+            """
         say("ready"); hear()
         try:
             ring = shmring.create(sys.argv[1], 4096)
             say("made")
         except shmring.RingExists:
             say("taken")
-    """, unique_name) for _ in range(8)]
+    """,
+            unique_name,
+        )
+        for _ in range(8)
+    ]
     for creator in creators:
         creator.expect("ready")
     for creator in creators:

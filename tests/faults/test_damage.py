@@ -1,4 +1,5 @@
-"""Damaged bytes and cut files: an exception that names offset and value, never a crash, and never a wrong message."""
+"""Damaged bytes and cut files: an exception that names offset and value, never a crash, and never a wrong
+message."""
 
 from __future__ import annotations
 
@@ -109,15 +110,37 @@ def test_an_unfinished_ring_is_a_mismatch(victim):
         shmring.open(victim)
 
 
-@pytest.mark.parametrize("field, value", [
-    ("capacity", 0), ("capacity", 8192), ("capacity", 4095), ("capacity", 1 << 63), ("capacity", 2048),
-    ("cookie", 1), ("align", 0), ("align", 32), ("align", 1 << 31),
-    ("max_participants", 0), ("max_participants", 40), ("max_participants", 0xFFFFFFFF),
-    ("max_groups", 0), ("max_groups", 3), ("max_groups", 65), ("max_groups", 0xFFFFFFFF),
-    ("participants_offset", 0), ("participants_offset", 1 << 62), ("data_offset", 0), ("data_offset", 1 << 62),
-    ("data_offset", 4096), ("segment_bytes", 0), ("segment_bytes", 1 << 62), ("page_bytes", 0), ("page_bytes", 1 << 31),
-    ("page_bytes", 4097),
-])
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("capacity", 0),
+        ("capacity", 8192),
+        ("capacity", 4095),
+        ("capacity", 1 << 63),
+        ("capacity", 2048),
+        ("cookie", 1),
+        ("align", 0),
+        ("align", 32),
+        ("align", 1 << 31),
+        ("max_participants", 0),
+        ("max_participants", 40),
+        ("max_participants", 0xFFFFFFFF),
+        ("max_groups", 0),
+        ("max_groups", 3),
+        ("max_groups", 65),
+        ("max_groups", 0xFFFFFFFF),
+        ("participants_offset", 0),
+        ("participants_offset", 1 << 62),
+        ("data_offset", 0),
+        ("data_offset", 1 << 62),
+        ("data_offset", 4096),
+        ("segment_bytes", 0),
+        ("segment_bytes", 1 << 62),
+        ("page_bytes", 0),
+        ("page_bytes", 1 << 31),
+        ("page_bytes", 4097),
+    ],
+)
 def test_an_impossible_identity_is_corrupt_and_named(victim, field, value):
     offset, form = at.IDENTITY[field]
     at.write(victim, offset, value, form)
@@ -154,7 +177,9 @@ def test_an_impossible_head_is_corrupt(roomy, use, word, value):
         assert any("CorruptRing" in line and f"{value:#x}" in line for line in lines)
 
 
-@pytest.mark.parametrize("offset, value, form", [(0, 0, "Q"), (0, 17, "Q"), (8, 0xFFFFFFFF, "I"), (8, 4096, "I"), (8, 200, "I")])
+@pytest.mark.parametrize(
+    "offset, value, form", [(0, 0, "Q"), (0, 17, "Q"), (8, 0xFFFFFFFF, "I"), (8, 4096, "I"), (8, 200, "I")]
+)
 def test_an_impossible_header_is_corrupt_and_named(roomy, use, offset, value, form):
     header = at.identity(roomy, "data_offset")
     at.write(roomy, header + offset, value, form)
@@ -182,16 +207,19 @@ def test_a_message_that_looks_like_a_header_is_none(roomy):
 
 @pytest.mark.parametrize("bell", [at.DATA_BELL, at.ROOM_BELL], ids=["data", "room"])
 def test_wait_bits_of_participants_that_cannot_exist_do_no_harm(tmp_path, peer, bell):
-    """Every bit is set, the table has four slots at the end of the control pages, and what follows them is no memory."""
+    """Every bit is set, the table has four slots at the end of the control pages, and what follows them is no
+    memory."""
     path = tmp_path / "ring"
     shmring.create(path, 4096, max_participants=4, max_groups=2).close()
     for word in (at.ARMED, at.PARKED):
         for each in range(16):
             at.write(path, bell + word + 8 * each, -1)
-    peer("""
+    peer(
+        """
         import ctypes
         mmap = ctypes.CDLL(None).mmap
-        mmap.restype, mmap.argtypes = ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+        mmap.restype = ctypes.c_void_p
+        mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
         def has_fence(ring):
             lines = [line.split() for line in open("/proc/self/maps")]
             for line, after in zip(lines, lines[1:]):
@@ -200,7 +228,7 @@ def test_wait_bits_of_participants_that_cannot_exist_do_no_harm(tmp_path, peer, 
                     return after[1].startswith("---") and int(after[0].split("-")[0], 16) == last
         rings = []
         while True:
-            mmap(None, 1 << 16, 0, 0x22, -1, 0)             # inaccessible; the next mapping lands right before it
+            mmap(None, 1 << 16, 0, 0x22, -1, 0)     # inaccessible; the next mapping lands right before it
             ring = shmring.open(sys.argv[1])
             if has_fence(ring): break
             rings.append(ring)
@@ -208,14 +236,21 @@ def test_wait_bits_of_participants_that_cannot_exist_do_no_harm(tmp_path, peer, 
         tx, rx = ring.producer(), ring.consumer()
         tx.send(b"x")
         rx.recv(0)
-    """, path).finish()
+    """,
+        path,
+    ).finish()
 
 
 @pytest.mark.parametrize("value", [5, 1000, 0x7FFFFFFF, 0xFFFFFFFF])
 @pytest.mark.parametrize("word", ["sole", "member"])
 def test_holders_that_cannot_exist_do_no_harm(roomy, use, word, value):
     for number in range(2):
-        at.write(roomy, at.SOLE if word == "sole" else at.GROUPS + number * at.GROUP_BYTES + at.GROUP_MEMBER, value, "I")
+        at.write(
+            roomy,
+            at.SOLE if word == "sole" else at.GROUPS + number * at.GROUP_BYTES + at.GROUP_MEMBER,
+            value,
+            "I",
+        )
     assert any(line.startswith("recv ok") for line in use(roomy))
 
 
@@ -248,7 +283,7 @@ def test_random_damage_of_the_data_never_crashes(roomy, use, seed):
     use(roomy)
 
 
-# ---- files cut under a live user ---------------------------------------------------------------------------------
+# ---- files cut under a live user ---------------------------------------------------------------------------
 
 
 def cut(path, left):
@@ -257,11 +292,14 @@ def cut(path, left):
 
 
 @pytest.mark.parametrize("left", ["nothing", "control", "half the data"])
-@pytest.mark.parametrize("role", ["producer", "consumer", "parked consumer", "parked producer", "view", "claim"])
+@pytest.mark.parametrize(
+    "role", ["producer", "consumer", "parked consumer", "parked producer", "view", "claim"]
+)
 def test_a_cut_file_is_an_exception_and_the_process_lives(tmp_path, peer, role, left):
     path = tmp_path / "ring"
     ring = shmring.create(path, 16384)
-    user = peer("""
+    user = peer(
+        """
         ring = shmring.open(sys.argv[1])
         role = sys.argv[2]
         wait = WaitPolicy(held=1, spin_us=0, yields=0, slice_ms=5) if "parked" in role else "adaptive"
@@ -293,7 +331,10 @@ def test_a_cut_file_is_an_exception_and_the_process_lives(tmp_path, peer, role, 
             except shmring.RingTruncated: pass
             assert handle.closed
         say("alive")
-    """, path, role)
+    """,
+        path,
+        role,
+    )
     user.expect("ready")
     control = ring.stats().control_bytes
     if "parked" in role:

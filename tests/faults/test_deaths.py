@@ -45,14 +45,17 @@ def test_the_next_producer_takes_over_where_the_dead_one_stopped(shared, named, 
 
 
 def test_nothing_half_published_is_visible(shared, named, peer):
-    writer = peer("""
+    writer = peer(
+        """
         tx = shmring.open(sys.argv[1]).producer()
         tx.send(b"whole")
         claim = tx.reserve(100)
         claim.view[:] = b"h" * 100
         say("claimed")
         hear()
-    """, named.name)
+    """,
+        named.name,
+    )
     writer.expect("claimed")
     writer.kill()
     with shared.consumer() as rx, shared.producer() as tx:
@@ -64,13 +67,16 @@ def test_nothing_half_published_is_visible(shared, named, peer):
 def test_a_successor_gets_the_record_that_the_dead_one_was_looking_at(shared, named, peer):
     with shared.producer() as tx:
         tx.send_many([b"a", b"b", b"c"])
-        reader = peer("""
+        reader = peer(
+            """
             rx = shmring.open(sys.argv[1]).consumer()
             rx.recv()
             view, second = rx.peek(), rx.peek()
             say("looking")
             hear()
-        """, named.name)
+        """,
+            named.name,
+        )
         reader.expect("looking")
         with pytest.raises(shmring.MemberTaken, match=str(reader.pid)):
             shared.consumer()
@@ -85,16 +91,21 @@ def test_a_successor_gets_the_record_that_the_dead_one_was_looking_at(shared, na
 
 
 def test_redelivered_survives_a_second_death(shared, named, peer):
-    """The first member had both records. Its successor died before it looked at the second: that is still redelivered."""
+    """The first member had both records. Its successor died before it looked at the second: that is still
+    redelivered."""
     with shared.producer() as tx:
         tx.send_many([b"a", b"b"])
         for views in (2, 1, 0):
-            reader = peer("""
+            reader = peer(
+                """
                 rx = shmring.open(sys.argv[1]).consumer()
                 views = [rx.peek() for _ in range(int(sys.argv[2]))]
                 say("looking")
                 hear()
-            """, named.name, views)
+            """,
+                named.name,
+                views,
+            )
             reader.expect("looking")
             reader.kill()
         with shared.consumer() as rx:
@@ -107,17 +118,23 @@ def test_a_consumer_killed_between_messages_loses_none(shared, named, peer):
     with shared.producer() as tx:
         tx.send_many([b"%d" % i for i in range(9)])
         for i in range(0, 9, 3):
-            reader = peer("""
+            reader = peer(
+                """
                 rx = shmring.open(sys.argv[1]).consumer()
                 for _ in range(3): say(rx.recv().decode())
                 hear()
-            """, named.name)
+            """,
+                named.name,
+            )
             assert [reader.hear() for _ in range(3)] == [str(i + j) for j in range(3)]
             reader.kill()
 
 
-@pytest.mark.parametrize("program, error", [(WRITER, shmring.ProducerTaken), (READER, shmring.MemberTaken)],
-                         ids=["producer", "consumer"])
+@pytest.mark.parametrize(
+    "program, error",
+    [(WRITER, shmring.ProducerTaken), (READER, shmring.MemberTaken)],
+    ids=["producer", "consumer"],
+)
 def test_a_stopped_participant_is_alive(shared, named, peer, program, error):
     other = peer(program, named.name, 0)
     other.hear()
@@ -187,8 +204,10 @@ def test_a_group_of_the_dead_gates_until_it_is_removed(shared, named, peer):
 
 @pytest.mark.parametrize("how", ["os.fork", "C fork"])
 def test_a_child_that_inherited_everything_does_not_keep_a_dead_parents_role(shared, named, peer, how):
-    """A fork in C runs none of Python's hooks, so the child holds the very descriptor whose lock proves its parent's life."""
-    parent = peer("""
+    """A fork in C runs none of Python's hooks, so the child holds the very descriptor whose lock proves its
+    parent's life."""
+    parent = peer(
+        """
         import ctypes
         ring = shmring.open(sys.argv[1])
         tx, rx = ring.producer(), ring.consumer()
@@ -198,7 +217,10 @@ def test_a_child_that_inherited_everything_does_not_keep_a_dead_parents_role(sha
             signal.pause()
         say(child)
         hear()
-    """, named.name, how)
+    """,
+        named.name,
+        how,
+    )
     child = int(parent.hear())
     try:
         with pytest.raises(shmring.ProducerTaken, match=str(parent.pid)):
@@ -214,12 +236,13 @@ def test_a_child_that_inherited_everything_does_not_keep_a_dead_parents_role(sha
 
 def test_a_process_whose_first_thread_ended_is_alive(shared, named, peer):
     """Its entry in /proc says zombie, but the process goes on in other threads and holds its lock."""
-    other = peer("""
+    other = peer(
+        """
         import ctypes
         tx = shmring.open(sys.argv[1]).producer()
         def work():
-            with open(f"/proc/{os.getpid()}/task/{os.getpid()}/stat") as file: pass
-            while open(f"/proc/{os.getpid()}/task/{os.getpid()}/stat").read().rpartition(")")[2].split()[0] != "Z": pass
+            state = f"/proc/{os.getpid()}/stat"
+            while open(state).read().rpartition(")")[2].split()[0] != "Z": pass
             tx.send(b"alive")
             say("alone")
             hear()
@@ -228,7 +251,9 @@ def test_a_process_whose_first_thread_ended_is_alive(shared, named, peer):
             hear()
         threading.Thread(target=work).start()
         ctypes.CDLL(None).pthread_exit(None)
-    """, named.name)
+    """,
+        named.name,
+    )
     other.expect("alone")
     with pytest.raises(shmring.ProducerTaken, match=str(other.pid)):
         shared.producer()
@@ -242,10 +267,13 @@ def test_a_survivor_goes_on_with_its_dead_peers_successor(shared, named, peer, s
     if survivor == "producer":
         with shared.producer() as tx:
             for i in range(10):
-                reader = peer("""
+                reader = peer(
+                    """
                     rx = shmring.open(sys.argv[1]).consumer()
                     while True: say(rx.recv().decode())
-                """, named.name)
+                """,
+                    named.name,
+                )
                 tx.send(b"%d" % i)
                 heard = reader.hear()
                 while heard != str(i):
@@ -254,16 +282,20 @@ def test_a_survivor_goes_on_with_its_dead_peers_successor(shared, named, peer, s
     else:
         with shared.consumer() as rx:
             for i in range(10):
-                writer = peer("""
+                writer = peer(
+                    """
                     tx = shmring.open(sys.argv[1]).producer()
                     tx.send(sys.argv[2].encode())
                     hear()
-                """, named.name, i)
+                """,
+                    named.name,
+                    i,
+                )
                 assert rx.recv() == b"%d" % i
                 writer.kill()
 
 
-# ---- evidence ----------------------------------------------------------------------------------------------------
+# ---- evidence ----------------------------------------------------------------------------------------------
 
 
 def test_another_start_time_is_another_process():

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import shmring
 from shmring import creation
@@ -14,12 +21,26 @@ CAPACITY = 4096
 HEADER = 16
 
 # Deterministic: the same examples on every machine, and nothing kept between runs.
-BOUNDED = settings(max_examples=30, stateful_step_count=50, deadline=None, derandomize=True, database=None,
-                   phases=[Phase.generate, Phase.shrink], suppress_health_check=list(HealthCheck))
+BOUNDED = settings(
+    max_examples=30,
+    stateful_step_count=50,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate, Phase.shrink],
+    suppress_health_check=list(HealthCheck),
+)
 
 # Sizes of every kind: tiny, around the alignments, a quarter of the ring, around its limit.
-SIZES = st.one_of(st.integers(0, 130), st.sampled_from([1008, 1007, 1009, 2032, 4079, 4080, 4081]), st.integers(0, 1500))
-ORIGINS = {"zero": 0, "below 2^32": (1 << 32) - 1024, "below 2^52": (1 << 52) - 1024, "below 2^64": (1 << 64) - 1024}
+SIZES = st.one_of(
+    st.integers(0, 130), st.sampled_from([1008, 1007, 1009, 2032, 4079, 4080, 4081]), st.integers(0, 1500)
+)
+ORIGINS = {
+    "zero": 0,
+    "below 2^32": (1 << 32) - 1024,
+    "below 2^52": (1 << 52) - 1024,
+    "below 2^64": (1 << 64) - 1024,
+}
 NAMES = ["default", "b", "c"]
 
 
@@ -55,7 +76,7 @@ class RingMachine(RuleBasedStateMachine):
                     view.release()
             self.ring.close()
 
-    # ---- the model's arithmetic ----------------------------------------------------------------------------------
+    # ---- the model's arithmetic ----------------------------------------------------------------------------
 
     def span(self, size):
         return (size + HEADER + self.align - 1) // self.align * self.align
@@ -77,7 +98,7 @@ class RingMachine(RuleBasedStateMachine):
         self.sent.append((self.tail, payload))
         self.tail += self.span(len(payload))
 
-    # ---- sending -------------------------------------------------------------------------------------------------
+    # ---- sending -------------------------------------------------------------------------------------------
 
     def is_writing(self):
         return self.producer is not None and not self.is_shut
@@ -123,7 +144,11 @@ class RingMachine(RuleBasedStateMachine):
             self.accept(payload)
 
     @precondition(is_writing)
-    @rule(size=st.integers(0, 1500), how=st.sampled_from(["commit", "shorten", "abort", "raise", "drop"]), keep=st.floats(0, 1))
+    @rule(
+        size=st.integers(0, 1500),
+        how=st.sampled_from(["commit", "shorten", "abort", "raise", "drop"]),
+        keep=st.floats(0, 1),
+    )
     def reserve(self, size, how, keep):
         if not self.fits(size):
             with pytest.raises(TimeoutError):
@@ -156,7 +181,7 @@ class RingMachine(RuleBasedStateMachine):
             self.producer.close()
         self.producer = self.ring.producer()
 
-    # ---- receiving -----------------------------------------------------------------------------------------------
+    # ---- receiving -----------------------------------------------------------------------------------------
 
     @rule(name=st.sampled_from(NAMES), start=st.sampled_from(["earliest", "latest"]))
     def attach(self, name, start):
@@ -189,8 +214,11 @@ class RingMachine(RuleBasedStateMachine):
         if group is None:
             return
         buffer = bytearray(CAPACITY)
-        call = {"recv": lambda: group.consumer.recv(timeout=0), "try_recv": group.consumer.try_recv,
-                "recv_into": lambda: bytes(buffer[: group.consumer.recv_into(buffer, timeout=0)])}[how]
+        call = {
+            "recv": lambda: group.consumer.recv(timeout=0),
+            "try_recv": group.consumer.try_recv,
+            "recv_into": lambda: bytes(buffer[: group.consumer.recv_into(buffer, timeout=0)]),
+        }[how]
         if group.cursor < len(self.sent):
             assert call() == self.sent[group.cursor][1]
             self.handed_out(group, 1)
@@ -275,7 +303,7 @@ class RingMachine(RuleBasedStateMachine):
         self.ring.shutdown()
         self.is_shut = True
 
-    # ---- what always holds ---------------------------------------------------------------------------------------
+    # ---- what always holds ---------------------------------------------------------------------------------
 
     @invariant()
     def contents_agree(self):
@@ -284,7 +312,8 @@ class RingMachine(RuleBasedStateMachine):
         stats = self.ring.stats()
         assert stats.used == self.tail - self.gate()
         assert {each.name: each.lag for each in stats.groups} == {
-            name: len(self.sent) - group.released for name, group in self.groups.items()}
+            name: len(self.sent) - group.released for name, group in self.groups.items()
+        }
         for group in self.groups.values():
             if group.consumer is not None:
                 assert group.consumer.lag == len(self.sent) - group.cursor

@@ -1,4 +1,5 @@
-"""Send a ring to a child of multiprocessing; it echoes 1000 messages. Arguments: start method, name or nothing."""
+"""Send a ring to a child of multiprocessing; it echoes 1000 messages. Arguments: start method, name or
+nothing."""
 
 import multiprocessing
 import sys

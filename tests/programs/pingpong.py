@@ -1,13 +1,14 @@
 """Answer on NAMEb what comes on NAMEa, or ask. Arguments: ask|answer NAME COUNT POLICY.
 
-The rings hold one large message at a time, so both sides sleep for data and for room in every round. Time slices last a minute:
-one lost wake-up hangs.
+The rings hold one large message at a time, so both sides sleep for data and for room in every round. Time
+slices last a minute: one lost wake-up hangs.
 """
 
 import sys
 
-import shmring
 from stream import POLICIES
+
+import shmring
 
 if __name__ == "__main__":
     role, name, count, policy = sys.argv[1], sys.argv[2], int(sys.argv[3]), POLICIES[sys.argv[4]]
@@ -19,7 +20,7 @@ if __name__ == "__main__":
             size = 2500 if i % 3 else 40
             if role == "ask":
                 tx.send(i.to_bytes(4, "little") * (size // 4))
-                if i % 5 == 0:                      # a second one, which waits for room behind the first
+                if i % 5 == 0:  # a second one, which waits for room behind the first
                     tx.send(b"more" * 600)
             message = rx.recv()
             assert message[:4] == i.to_bytes(4, "little")

@@ -1,6 +1,7 @@
-"""One end of a stream with sequence numbers and checksums. Arguments: send|recv NAME COUNT SEED SHAPE POLICY [GROUP].
+"""One end of a stream with sequence numbers and checksums.
 
-A message is: sequence (8 bytes), crc32 of the rest (4 bytes), and bytes of a length that the sequence number determines.
+Arguments: send|recv NAME COUNT SEED SHAPE POLICY [GROUP]. A message is: crc32 of the rest (4 bytes), sequence
+number (8 bytes), and bytes of a length that the sequence number determines.
 """
 
 import sys
@@ -21,8 +22,10 @@ FILLER = bytes(i * 7 % 256 for i in range(8192))
 
 
 def message(sequence, seed, shape):
-    length = {"tiny": sequence % 40, "odd": (sequence * 37 + seed) % 300, "large": sequence * 577 % 3900}[shape]
-    body = sequence.to_bytes(8, "little") + FILLER[sequence % 64:sequence % 64 + length]
+    length = {"tiny": sequence % 40, "odd": (sequence * 37 + seed) % 300, "large": sequence * 577 % 3900}[
+        shape
+    ]
+    body = sequence.to_bytes(8, "little") + FILLER[sequence % 64 : sequence % 64 + length]
     return zlib.crc32(body).to_bytes(4, "little") + body
 
 
@@ -45,7 +48,7 @@ def send(ring, count, seed, shape, policy):
                         tx.send(each)
                     else:
                         with tx.reserve(len(each) + 20) as claim:
-                            claim.view[:len(each)] = each
+                            claim.view[: len(each)] = each
                             claim.commit(len(each))
             sequence += len(batch)
 

@@ -1,4 +1,5 @@
-"""Long streams between unrelated processes over tiny rings, with sequence numbers and checksums; and readers that die."""
+"""Long streams between unrelated processes over tiny rings, with sequence numbers and checksums; and readers
+that die."""
 
 from __future__ import annotations
 
@@ -8,8 +9,10 @@ import shmring
 
 
 def run(peer, name, count, shape, writer, readers):
-    peers = [peer("stream.py", "recv", name, count, number, shape, policy, group)
-             for number, (group, policy) in enumerate(readers.items())]
+    peers = [
+        peer("stream.py", "recv", name, count, number, shape, policy, group)
+        for number, (group, policy) in enumerate(readers.items())
+    ]
     for each in peers:
         each.expect("attached")
     peers.append(peer("stream.py", "send", name, count, 1, shape, writer))
@@ -19,13 +22,19 @@ def run(peer, name, count, shape, writer, readers):
         each.finish()
 
 
-@pytest.mark.parametrize("count, capacity, align, shape, writer, reader", [
-    (400_000, 4096, 16, "tiny", "adaptive", "adaptive"),  # always wrapping
-    (300_000, 4096, 64, "odd", "park", "park"),
-    (60_000, 4096, 16, "large", "adaptive", "adaptive"),  # always full
-    (300_000, 1 << 20, 16, "odd", "adaptive", "spin"),  # nearly always empty
-], ids=str)
-def test_every_message_arrives_whole_and_in_order(unique_name, peer, count, capacity, align, shape, writer, reader):
+@pytest.mark.parametrize(
+    "count, capacity, align, shape, writer, reader",
+    [
+        (400_000, 4096, 16, "tiny", "adaptive", "adaptive"),  # always wrapping
+        (300_000, 4096, 64, "odd", "park", "park"),
+        (60_000, 4096, 16, "large", "adaptive", "adaptive"),  # always full
+        (300_000, 1 << 20, 16, "odd", "adaptive", "spin"),  # nearly always empty
+    ],
+    ids=str,
+)
+def test_every_message_arrives_whole_and_in_order(
+    unique_name, peer, count, capacity, align, shape, writer, reader
+):
     with shmring.create(unique_name, capacity, align=align):
         run(peer, unique_name, count, shape, writer, {"default": reader})
 
@@ -34,19 +43,30 @@ def test_every_group_gets_every_message(unique_name, peer):
     with shmring.create(unique_name, 8192) as ring:
         for group in ("b", "c"):
             ring.consumer(group).close()
-        run(peer, unique_name, 60_000, "odd", "adaptive", {"default": "adaptive", "b": "park", "c": "patient spinner"})
+        run(
+            peer,
+            unique_name,
+            60_000,
+            "odd",
+            "adaptive",
+            {"default": "adaptive", "b": "park", "c": "patient spinner"},
+        )
 
 
 def test_readers_that_are_killed_lose_nothing_and_repeat_only_what_they_held(unique_name, peer):
-    """Fifty readers die one after the other, at whatever they do. Every message arrives, in order; only a death repeats some,
+    """Fifty readers die one after the other, at whatever they do. Every message arrives, in order; only a
+    death repeats some,
     at most those that the dead one had not released, and what is repeated says so."""
     held = 4
     shmring.create(unique_name, 4096).close()
-    writer = peer("""
+    writer = peer(
+        """
         tx = shmring.open(sys.argv[1]).producer()
         say("writing")
         for i in range(1 << 60): tx.send(i.to_bytes(8, "little"))
-    """, unique_name)
+    """,
+        unique_name,
+    )
     writer.expect("writing")
     program = """
         rx = shmring.open(sys.argv[1]).consumer(wait="park")
