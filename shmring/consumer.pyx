@@ -19,7 +19,7 @@ from shmring._core.record cimport record_span
 from shmring._core.repair cimport participant_sole
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring.participant cimport Lease, Participant, Ready
-from shmring.ring cimport NO_WAIT, Ring, corrupt, deadline_after
+from shmring.ring cimport NO_WAIT, Ring, check_timeout, corrupt, deadline_after
 from shmring.sigbus cimport process_epoch
 
 from shmring.errors import ShutDown
@@ -81,6 +81,8 @@ cdef class Consumer(Participant):
         cdef char* payload
         cdef uint64_t length
         cdef int64_t deadline = -1
+        if timeout is not None:
+            check_timeout(timeout)
         while True:
             message = self.take(&code)
             if message is not None:
@@ -117,6 +119,8 @@ cdef class Consumer(Participant):
         cdef uint64_t quarter = self.reader.ring.capacity >> 2
         cdef list messages = []
         cdef bytes message
+        if timeout is not None:
+            check_timeout(timeout)
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
         if self.try_peek(&payload, &length) != OK:
@@ -150,6 +154,8 @@ cdef class Consumer(Participant):
         cdef Py_buffer target
         cdef char* payload
         cdef uint64_t length
+        if timeout is not None:
+            check_timeout(timeout)
         PyObject_GetBuffer(buffer, &target, PyBUF_WRITABLE)
         try:
             if self.try_peek(&payload, &length) != OK:
@@ -176,6 +182,8 @@ cdef class Consumer(Participant):
         cdef View view
         # Objects first: making one may run the garbage collector, and with it anything that uses this consumer.
         cdef Loan loan = Loan.__new__(Loan)
+        if timeout is not None:
+            check_timeout(timeout)
         view = View.__new__(View)
         if self.try_peek(&payload, &length) != OK:
             self.await_record(&payload, &length, deadline_after(timeout))
@@ -279,7 +287,7 @@ cdef class Consumer(Participant):
 
     cdef raise_empty(self):
         cdef object sole = participant_sole(&self.reader.ring)
-        writer = self.ring.registry.describe(sole - 1) if sole else "nobody"
+        writer = self.ring.registry.describe_holder(sole)
         raise TimeoutError(f"no message for group {self.group!r} of ring {self.ring.name!r}; it is written by {writer}")
 
     # ---- for waiting ---------------------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def _make(place: Place, shape: _Shape, mode: int, reserve: bool) -> Ring:
 
     if os.path.lexists(place.path):  # spares the work; the link below decides
         raise RingExists(errno.EEXIST, f"{place.name!r} exists already; open it, or remove it with shmring.unlink")
-    folder = os.path.dirname(place.path) or "."
+    folder = os.path.dirname(os.path.abspath(place.path))
     fd, temporary = _unnamed_file(folder, mode)
     try:
         backing.extend(

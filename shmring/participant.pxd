@@ -56,6 +56,8 @@ cdef class Participant:
     cdef end_wait(self)
     cdef repair_quietly(self)
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
+    cdef bint wait_awake(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
+    cdef look_up(self)
     cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
     cdef calm_down(self)
     cdef begin_park(self, uint64_t argument)

@@ -29,7 +29,7 @@ from shmring._core.repair cimport (group_check, group_member, group_take, partic
                                    participant_enter, participant_is_active, participant_join, participant_note_parks,
                                    participant_note_waits, participant_note_wakes, participant_sole)
 from shmring.mapping cimport Mapping
-from shmring.ring cimport Ring, corrupt, deadline_after
+from shmring.ring cimport FOR_EVER, Ring, corrupt, deadline_after
 from shmring.sigbus cimport process_epoch
 
 from shmring import evidence, policy as policies
@@ -39,6 +39,7 @@ from shmring.registry import close_lock_descriptor
 cdef enum:
     CALM_ENOUGH = 64                # waits in a row without a park after which the armed bit goes
     LOOKS_PER_CLOCK = 64            # looks between two readings of the clock
+    LOOKS_PER_CHECK = 10000         # looks with the GIL held between two times that signals are served
 
 cdef int64_t UNTIL_CHECK_NS = 1000000       # how long a released spin goes on before signals are served
 cdef int64_t SHORT_SLICE_NS = 1000000       # a park's slice when membarrier was refused
@@ -221,42 +222,62 @@ cdef class Participant:
 
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
         """Until ready(state, argument): 1. Until the deadline: 0. Spins, yields and parks as the policy says."""
-        cdef int look, slices = 0
+        cdef int slices = 0
         cdef bint is_ready = False
         self.waits += 1
         participant_note_waits(self.slot, self.waits)
-        for look in range(self.held):
-            if ready(state, argument):
-                return 1
-            pause()
         self.waiting += 1
         try:
-            if self.spin_ns and spin(ready, state, argument, min(deadline, now_ns() + self.spin_ns)):
+            if self.wait_awake(ready, state, argument, deadline):
                 self.calm_down()
                 return 1
-            for look in range(self.yields):
-                with nogil:
-                    yield_slice()
-                if ready(state, argument):
-                    self.calm_down()
-                    return 1
             while True:
-                PyErr_CheckSignals()
-                if self.epoch != process_epoch:
-                    self.check()
+                if now_ns() >= deadline:
+                    return ready(state, argument)
+                self.look_up()
                 if not self.parks:
                     is_ready = spin(ready, state, argument, min(deadline, now_ns() + UNTIL_CHECK_NS))
                 else:
                     is_ready = self.park_once(ready, state, argument, deadline)
                 if is_ready:
                     return 1
-                if now_ns() >= deadline:
-                    return ready(state, argument)
                 slices += 1
                 if self.parks and slices & (slices - 1) == 0:       # after 1, 2, 4, 8, ... slices
                     self.repair_quietly()
         finally:
             self.end_wait()
+
+    cdef bint wait_awake(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
+        """The phases before a park: looks with the GIL held, a spin without it, yields."""
+        cdef int64_t until
+        cdef int look
+        for look in range(1, self.held + 1):
+            if ready(state, argument):
+                return True
+            pause()
+            if look % LOOKS_PER_CHECK == 0:
+                self.look_up()
+        if self.spin_ns:
+            until = min(deadline, now_ns() + self.spin_ns)
+            while now_ns() < until:
+                if spin(ready, state, argument, min(until, now_ns() + UNTIL_CHECK_NS)):
+                    return True
+                self.look_up()
+        for look in range(self.yields):
+            with nogil:
+                yield_slice()
+            if ready(state, argument):
+                return True
+            self.look_up()
+            if deadline != FOR_EVER and now_ns() >= deadline:
+                return False
+        return False
+
+    cdef look_up(self):
+        """Serve signals, and see whether this handle was closed or its memory cut."""
+        PyErr_CheckSignals()
+        if self.epoch != process_epoch:
+            self.check()
 
     cdef void note_wakes(self, int woken) noexcept:
         self.wakes += woken

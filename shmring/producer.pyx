@@ -19,7 +19,7 @@ from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring._core.snapshot cimport GroupSnapshot, snapshot_group
 from shmring.participant cimport Lease, Participant, Ready
-from shmring.ring cimport FOR_EVER, NO_WAIT, Ring, corrupt, deadline_after
+from shmring.ring cimport NO_WAIT, Ring, check_timeout, corrupt, deadline_after
 from shmring.sigbus cimport process_epoch
 
 from shmring.errors import ClaimOpen, MessageTooLarge, ShutDown
@@ -77,6 +77,8 @@ cdef class Producer(Participant):
         Cost: one copy. No system call, unless a consumer is parked (one futex wake) or the ring is full.
         """
         cdef Py_buffer buffer
+        if timeout is not None:
+            check_timeout(timeout)
         if PyBytes_CheckExact(message):
             if self.try_write(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message)) != OK:
                 self.write(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), deadline_after(timeout))
@@ -141,6 +143,8 @@ cdef class Producer(Participant):
         cdef Py_buffer buffer
         cdef bint is_bytes
         cdef int code
+        if timeout is not None:
+            check_timeout(timeout)
         try:
             if self.epoch != process_epoch:
                 self.check_sending()
@@ -287,8 +291,7 @@ cdef class Producer(Participant):
                 continue
             if position + record_span(length, self.writer.ring.align) - group.head <= self.writer.ring.capacity:
                 continue
-            reader = (self.ring.registry.describe(group.member - 1) if group.member
-                      else "nobody: start one, or call remove_group")
+            reader = self.ring.registry.describe_holder(group.member)
             behind.append(f"group {self.ring.registry.group_name(number)!r} is {position - group.head} bytes behind, read by {reader}")
         raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
                            f"{'; '.join(behind) or 'room came this moment'}")

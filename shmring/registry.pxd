@@ -20,3 +20,4 @@ cdef class Registry:
     cdef bury(self, uint32_t number)
     cdef bint is_alive(self, uint32_t number) except -1
     cdef object describe(self, uint32_t number)
+    cdef object describe_holder(self, uint32_t holder)

@@ -215,6 +215,12 @@ cdef class Registry:
         return not evidence.is_gone(evidence.Identity(slot.pid, slot.start_time, slot.pid_namespace,
                                                       PyBytes_FromStringAndSize(<char*> slot.boot_id, 16)))
 
+    cdef object describe_holder(self, uint32_t holder):
+        """Who has a role, for messages; `holder` is the word that says so: slot number + 1, or 0."""
+        if holder and self.is_alive(holder - 1):
+            return self.describe(holder - 1)
+        return "nobody"
+
     cdef object describe(self, uint32_t number):
         """A participant for messages: its role and pid."""
         if number >= self.map.n_participants:

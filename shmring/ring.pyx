@@ -34,13 +34,18 @@ LIMITS = {
     "max_groups": MAX_GROUPS,
 }
 
+cdef check_timeout(object timeout):
+    """For fast paths that may not need the deadline."""
+    if not <double> timeout >= 0:
+        raise ValueError(f"timeout must be None or a number of seconds >= 0, not {timeout!r}")
+
+
 cdef int64_t deadline_after(object timeout) except -1:
     cdef double seconds
     if timeout is None:
         return FOR_EVER
     seconds = timeout
-    if not seconds >= 0:
-        raise ValueError(f"timeout must be None or a number of seconds >= 0, not {timeout!r}")
+    check_timeout(timeout)
     if seconds == 0:
         return NO_WAIT
     if seconds > 1e9:
