@@ -32,9 +32,9 @@ WAITER = """
                 while not any(each.waits or each.parks for each in ring.stats().participants): pass
                 say("waiting")
             threading.Thread(target=announce, daemon=True).start()
-        else:
-            say("waiting")
         try:
+            if sys.argv[1] == "holding the GIL":    # nobody else can say it; inside, as the signal may come at once
+                say("waiting")
             calls[sys.argv[2]]()
         except KeyboardInterrupt:
             say("interrupted")
