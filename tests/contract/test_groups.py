@@ -160,6 +160,18 @@ def test_left_slots_are_used_again(backing):
                 assert rx.recv(0) == b"%d" % i
 
 
+def test_a_left_slots_next_owner_is_not_taken_for_the_old_member(ring):
+    rx = ring.consumer()
+    rx.close()
+    with ring.producer():  # in the slot that the consumer had
+        assert ring.stats().groups[0].member is None
+        ring.consumer().close()
+    tx = ring.producer()
+    tx.close()
+    with ring.consumer():
+        ring.producer().close()
+
+
 def test_taken_roles_name_the_holder(ring):
     with ring.producer(), pytest.raises(shmring.ProducerTaken, match=str(os.getpid())) as caught:
         ring.producer()
@@ -179,9 +191,7 @@ def test_participants_beyond_the_64th_are_woken(backing, role):
     patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
     with backing.create(4096, max_participants=70, max_groups=64) as ring:
         others = [ring.consumer(f"g{i}", wait=patient) for i in range(63)]
-        first, second = (
-            (ring.producer, ring.consumer) if role == "consumer" else (ring.consumer, ring.producer)
-        )
+        first, second = (ring.producer, ring.consumer) if role == "consumer" else (ring.consumer, ring.producer)
         first, second = first(wait=patient), second(wait=patient)
         tx, rx = (first, second) if role == "consumer" else (second, first)
         assert {each.role: each.slot for each in ring.stats().participants}[role] == 64

@@ -168,6 +168,35 @@ def test_an_impossible_tail_is_corrupt(roomy, use, damage):
         assert f"{(tail + damage) % (1 << 64):#x}" in corrupt[0]
 
 
+@pytest.mark.parametrize("damage", [1, 8, 4112, -96, 1 << 20, 1 << 63], ids=str)
+@pytest.mark.parametrize("looks_at", [0, 1])
+def test_a_tail_that_goes_wrong_under_a_live_consumer_is_corrupt(roomy, damage, looks_at):
+    with shmring.open(roomy) as ring, ring.consumer() as rx:
+        views = [rx.peek(0) for _ in range(looks_at)]
+        [rx.recv(0) for _ in range(3 - looks_at)]
+        tail = at.read(roomy, at.TAIL)
+        bad = (tail + damage) % (1 << 64)
+        at.write(roomy, at.TAIL, bad)
+        for call in (rx.try_recv, lambda: rx.recv(0), lambda: rx.peek(0), lambda: rx.recv_many(5, 0)):
+            with pytest.raises(shmring.CorruptRing, match=rf"{bad:#x} at offset {at.TAIL:#x}"):
+                call()
+        at.write(roomy, at.TAIL, tail)
+        for view in views:
+            view.release()
+
+
+@pytest.mark.parametrize("damage", [1, 8, 8192, -8192, 1 << 63], ids=str)
+def test_a_head_that_goes_wrong_under_a_live_producer_is_corrupt(roomy, damage):
+    with shmring.open(roomy) as ring, ring.producer() as tx:
+        tx.send(bytes(2000))
+        head = at.GROUPS + at.GROUP_HEAD
+        bad = (at.read(roomy, head) + damage) % (1 << 64)
+        at.write(roomy, head, bad)
+        for call in (tx.try_send, lambda message: tx.send(message, 0), lambda message: tx.send_many([message], 0)):
+            with pytest.raises(shmring.CorruptRing, match=rf"{bad:#x} at offset {head:#x}"):
+                call(bytes(2500))
+
+
 @pytest.mark.parametrize("word", [at.GROUP_HEAD, at.GROUP_CURSOR])
 @pytest.mark.parametrize("value", [1 << 63, 5, 8192, (1 << 64) - 8192])
 def test_an_impossible_head_is_corrupt(roomy, use, word, value):
@@ -292,9 +321,7 @@ def cut(path, left):
 
 
 @pytest.mark.parametrize("left", ["nothing", "control", "half the data"])
-@pytest.mark.parametrize(
-    "role", ["producer", "consumer", "parked consumer", "parked producer", "view", "claim"]
-)
+@pytest.mark.parametrize("role", ["producer", "consumer", "parked consumer", "parked producer", "view", "claim"])
 def test_a_cut_file_is_an_exception_and_the_process_lives(tmp_path, peer, role, left):
     path = tmp_path / "ring"
     ring = shmring.create(path, 16384)
