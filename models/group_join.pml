@@ -39,7 +39,7 @@ byte joined_entry, joined_head, joined_state;      /* the joiner's store buffer:
 byte written;                     /* everything before it was written, published or not */
 byte named = NONE;                /* the entry that bears the new group's name */
 byte needs = NONE;                /* ghost: the settled group's first record that it has not passed */
-bit lock; byte crashes, joins; bit finished, old_gone;
+bit lock; byte crashes, joins, ended; bit finished, old_gone;
 
 inline drain_producer() { if :: stored -> tail = store; stored = 0; store = 0 :: else fi }
 inline drain_old() { if :: old_stored -> head[older] = old_store; old_stored = 0; old_store = 0 :: else fi }
@@ -93,7 +93,7 @@ inline scan_pass(gate) {
 }
 
 proctype producer() {
-  byte position, published, gate, found, n, st, h;
+  byte position, published, gate, found, counted, n, st, h;
   do
   :: position < END && position + 1 - gate <= CAP ->       /* room by the cached gate: write */
      atomic { assert(needs == NONE || position < needs + CAP); position++; written = position };
@@ -104,17 +104,22 @@ proctype producer() {
      :: atomic { drain_producer(); stored = 1; store = position; published = position }
      fi
   :: position < END && position + 1 - gate > CAP ->
+scan:
 #ifdef WAS_GATE_POSITION
      found = position;                                     /* no group: everything before the producer's own position is free */
 #else
      found = published;
 #endif
-     scan_pass(found);
-#ifndef WAS_ONE_PASS
 #ifndef NO_SCAN_FENCE
      atomic { drain_producer() };
 #endif
+     atomic { counted = joins };
      scan_pass(found);
+#ifndef WAS_ONE_PASS
+     if                                                    /* a group was made meanwhile: look again */
+     :: joins != counted -> goto scan
+     :: else -> counted = 0
+     fi;
 #endif
      atomic { gate = found; found = 0 };
      if
@@ -184,8 +189,18 @@ proctype joiner() {
 #endif
   lowest_head(found);
   MAYDIE;
+#ifdef COUNT_FIRST
+  joins++;
+#endif
   atomic { joined_entry = entry; joined_head = found; joined_state = JOINING };
+  MAYDIE;
+#if !defined(NO_JOIN_COUNT) && !defined(COUNT_FIRST) && !defined(COUNT_LAST)
 #ifndef NO_JOIN_FENCE
+  atomic { drain_joiner(); joins++ };                      /* counted by a read-modify-write, then the fence */
+#else
+  joins++;
+#endif
+#elif !defined(NO_JOIN_FENCE)
   atomic { drain_joiner() };
 #endif
   MAYDIE;
@@ -199,17 +214,20 @@ proctype joiner() {
   lowest_head(found);
 #endif
   MAYDIE;
+#ifdef COUNT_LAST
+  joins++;
+#endif
   atomic { drain_joiner(); joined_entry = entry; joined_head = found; joined_state = ACTIVE };
   MAYDIE;
 attached:
-  atomic { drain_joiner(); found = 0; tail_before = 0; lock = 0; joins++ };
+  atomic { drain_joiner(); found = 0; tail_before = 0; lock = 0; ended++ };
   do                                                       /* its member reads on */
   :: atomic { needs < tail -> assert(written <= needs + CAP); needs++; head[entry] = needs }
   :: finished && needs == tail -> break
   od;
   goto out;
 dead:                                                      /* what it stored becomes visible, and the kernel drops the lock */
-  atomic { drain_joiner(); found = 0; entry = 0; n = 0; tail_before = 0; lock = 0; joins++ };
+  atomic { drain_joiner(); found = 0; entry = 0; n = 0; tail_before = 0; lock = 0; ended++ };
 out:
   skip
 }
@@ -228,11 +246,11 @@ init {
     run joiner();
   };
 #if CRASHES > 0
-  atomic { joins > 0 && crashes > 0 -> run joiner() }      /* or nobody died */
-  unless { joins > 0 && crashes == 0 };
+  atomic { ended > 0 && crashes > 0 -> run joiner() }      /* or nobody died */
+  unless { ended > 0 && crashes == 0 };
 #endif
   atomic {
-    finished && old_gone && !lock && joins == 1 + crashes && !joined_state ->
+    finished && old_gone && !lock && ended == 1 + crashes && !joined_state ->
     do :: n < NG -> assert(state[n] != JOINING); n++ :: else -> break od
   }
 }

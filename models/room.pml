@@ -31,6 +31,9 @@
 #else
 #define OTHERS CONSUMERS
 #endif
+#if defined(WAS_ANNOUNCE) || defined(WAS_AIM) || defined(AIM_AND_LOOK)
+#define LATE_SEQUENCE             /* W3 after W2, as in doorbell.pxd's list */
+#endif
 #define FREE 0
 #define JOINING 1
 #define ACTIVE 2
@@ -58,6 +61,7 @@ byte crashes, n_done; bit slices;
 #else
 #define GATE LOWEST
 #endif
+#define LATEST_TARGET (target_stored -> target_store : room_target)
 #define FITS(span) (position + span <= GATE + CAP)
 
 inline drain(c) { if :: stored[c] -> head[c] = store[c]; stored[c] = 0; store[c] = 0 :: else fi }
@@ -174,32 +178,23 @@ proctype thread(byte me) {
               atomic { if :: registered[0] -> drain(0) :: else fi; if :: registered[1] -> drain(1) :: else fi }
 #endif
            fi;
-#ifndef WAS_ANNOUNCE
+#ifndef LATE_SEQUENCE
            s = seq;                                                            /* W3, before the target is chosen */
 #endif
-           atomic {                                        /* announce: the lowest of all that sleep, not what was rung already */
-             target = position + span - CAP;
-             if
-#ifndef ANNOUNCE_HIGHEST
-#ifdef WAS_ANNOUNCE
-             :: n_parked == 0 || target < (target_stored -> target_store : room_target) ->
-#else
-             :: n_parked == 0 || s != target_seq || target < (target_stored -> target_store : room_target) ->
+           target = position + span - CAP;                                     /* announce, produce_aim */
+#if defined(WAS_ANNOUNCE)                                  /* the lowest of all that sleep */
+           if :: n_parked && LATEST_TARGET <= target -> target = LATEST_TARGET :: else fi;
+#elif defined(WAS_AIM) || defined(AIM_AND_LOOK)            /* if others sleep: the next movement of the gate */
+           if :: n_parked -> target = GATE + 1 :: else fi;
+#elif !defined(ANNOUNCE_OWN)                               /* the lowest, unless the word says that it was rung for */
+           if :: n_parked && s == target_seq && LATEST_TARGET <= target -> target = LATEST_TARGET :: else fi;
 #endif
-#else
-             :: true ->
-#endif
-                drain_target(); target_store = target; target_stored = 1; target_seq = s
-             :: else
-             fi;
-             target = 0;
-             n_parked++
-           };
+           atomic { drain_target(); target_store = target; target_stored = 1; target_seq = s; n_parked++ };
            parked = 1;                                                         /* W2 */
 #ifndef NO_W2_FENCE
            atomic { drain_target() };
 #endif
-#ifdef WAS_ANNOUNCE
+#if defined(LATE_SEQUENCE) || defined(SEQUENCE_TWICE)
            s = seq;                                                            /* W3 */
 #endif
 #ifndef NO_SECOND_LOOK
@@ -210,7 +205,11 @@ proctype thread(byte me) {
 #ifdef JOINER
            atomic { if :: state != FREE -> gate = LESS(gate, head[2]) :: else fi };
 #endif
+#ifndef AIM_AND_LOOK
            atomic { is_ready = (position + span <= gate + CAP); gate = 0 };
+#else                                                      /* does not sleep on a target that was passed already */
+           atomic { is_ready = (position + span <= gate + CAP || target <= gate); gate = 0 };
+#endif
 #endif
            if
            :: is_ready
@@ -226,7 +225,7 @@ proctype thread(byte me) {
               TAKE_GIL
            fi;
            atomic {                                                            /* W6 */
-             drain_target(); n_parked--; s = 0;
+             drain_target(); n_parked--; s = 0; target = 0;
              if :: n_parked == 0 -> parked = 0 :: else fi
            };
            atomic { is_ready = 0; if :: FITS(span) || timed_out -> break :: else fi }

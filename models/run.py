@@ -69,13 +69,17 @@ CASES = [
     Case("room", HOLDS, "END=5 CONSUMERS=1 THREADS=2", True),
     Case("room", HOLDS, ROOM3, True),
     Case("room", HOLDS, f"{ROOM} JOINER", True),
-    Case("room", HOLDS, f"{ROOM} WAS_ANNOUNCE"),        # harmless with one thread
+    # Harmless with one thread.
+    Case("room", HOLDS, f"{ROOM} WAS_ANNOUNCE"),
+    Case("room", HOLDS, f"{ROOM} WAS_AIM"),
     *(Case("room", MUTANT, f"{ROOM} {flag}") for flag in (
         "NO_MEMBARRIER", "NO_MUST_FENCE", "NO_N3", "NO_W2_FENCE", "NO_SECOND_LOOK", "NO_SEQUENCE",
         "RULE_EQUAL", "RULE_BEFORE", "RULE_OPEN", "JOINER REMOVE_SILENT")),
-    *(Case("room", MUTANT, f"{ROOM2} {flag}") for flag in ("NO_HANDOFF", "ANNOUNCE_HIGHEST", "WAKE_ONE")),
+    *(Case("room", MUTANT, f"{ROOM2} {flag}") for flag in (
+        "NO_HANDOFF", "ANNOUNCE_OWN", "AIM_AND_LOOK", "SEQUENCE_TWICE", "WAKE_ONE")),
     Case("room", MUTANT, f"{ROOM3} HANDOFF_ONE", True),
     Case("room", FOUND, f"{ROOM2} WAS_ANNOUNCE"),
+    Case("room", FOUND, f"{ROOM2} WAS_AIM"),
     Case("room", FOUND, f"{ROOM} JOINER WAS_SETTLE_SILENT"),
 
     Case("group_join", HOLDS, "CRASHES=0"),
@@ -90,7 +94,8 @@ CASES = [
     Case("group_join", HOLDS, "CRASHES=0 OLD=0 WAS_GATE_POSITION NO_BATCH"),
     Case("group_join", HOLDS, "CRASHES=0 NO_SCAN_FENCE", True),
     *(Case("group_join", MUTANT, f"CRASHES=0 {flag}")
-      for flag in ("NO_JOIN_FENCE", "FIRST_READING", "TAIL_BEFORE")),
+      for flag in ("NO_JOIN_FENCE", "NO_JOIN_COUNT", "COUNT_FIRST", "COUNT_LAST", "FIRST_READING",
+                   "TAIL_BEFORE")),
     Case("group_join", MUTANT, "CRASHES=1 KEEP_HALF_MADE"),
     Case("group_join", MUTANT, "CRASHES=0 OLD=0 NO_SCAN_FENCE"),
     Case("group_join", FOUND, "CRASHES=0 WAS_ONE_PASS"),
