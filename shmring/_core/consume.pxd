@@ -111,6 +111,7 @@ cdef inline int consume_release(Reader* reader, uint64_t position) noexcept nogi
 # How many published records lie beyond `position`, into `count`: one pass over their headers. Safe while the group's head
 # stays at or before `position`; a snapshot otherwise, and then a broken chain just ends it.
 cdef inline void consume_count(const RingMap* ring, uint64_t position, uint64_t* count) noexcept nogil:
+    # sync: record-ready (acquire). The headers before tail are visible; pairs with (release) in produce_publish.
     cdef uint64_t tail = load_acquire_u64(&ring.producers.tail)
     cdef uint64_t length
     cdef Fault fault

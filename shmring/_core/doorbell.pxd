@@ -33,11 +33,11 @@ from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_acquire_u3
 from shmring._core.futex cimport futex_wake, membarrier
 from shmring._core.layout cimport Bell, Group, RingMap
 
-cdef extern from *:
+cdef extern from * nogil:
     """
     #define shmring_lowest_bit(word) ((uint32_t)__builtin_ctzll(word))
     """
-    uint32_t lowest_bit "shmring_lowest_bit" (uint64_t word) noexcept nogil
+    uint32_t lowest_bit "shmring_lowest_bit" (uint64_t word) noexcept
 
 cdef enum:
     WAKE_ALL = 0x7fffffff
@@ -81,8 +81,8 @@ cdef inline void bell_unpark(Bell* bell, uint32_t participant) noexcept nogil:
 # W3.
 cdef inline uint32_t bell_sequence(const u32* word) noexcept nogil:
     # sync: doorbell-sequence (acquire). The look of W4 comes after it: if we read a bumped sequence, we see what was published
-    # before the bump; pairs with (release) in bell_ring. Without it W4 could be satisfied first,
-    # and W5 would sleep on the new sequence with the news unseen.
+    # before the bump; pairs with (release) in bell_ring. Without it W4 could be satisfied first, and W5 would sleep on the new
+    # sequence with the news unseen.
     return load_acquire_u32(word)
 
 
@@ -128,7 +128,8 @@ cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail) noexcept no
 cdef inline int doorbell_ring_room(RingMap* ring, uint64_t old_head, uint64_t new_head) noexcept nogil:
     cdef uint64_t bits, target
     cdef uint32_t word, number
-    # sync: doorbell (fence, notifier). The head becomes visible before the parked bits are read.
+    # sync: doorbell (fence, notifier). The head becomes visible before the parked bits are read; pairs with (fence, waiter) in
+    # bell_park.
     fence_full()
     for word in range(ring.n_bell_words):
         bits = load_relaxed_u64(&ring.room_bell.parked[word])
@@ -148,6 +149,8 @@ cdef inline int doorbell_ring_room(RingMap* ring, uint64_t old_head, uint64_t ne
 # Wake everybody: shutdown, removal of a group, close.
 cdef inline void doorbell_ring_all(RingMap* ring) noexcept nogil:
     cdef uint32_t group
+    # sync: doorbell (fence, notifier). The reason to wake is visible before the sequences move; pairs with (fence, waiter) in
+    # bell_park.
     fence_full()
     for group in range(ring.n_groups):
         bell_ring(&ring.groups[group].sequence, WAKE_ALL)

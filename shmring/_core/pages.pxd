@@ -27,7 +27,7 @@ cdef extern from * nogil:
         long f_type
         long f_bsize
     unsigned int HUGETLBFS_MAGIC
-    int shmring_fstatfs "fstatfs" (int fd, shmring_statfs* buffer)
+    int shmring_fstatfs "fstatfs" (int fd, shmring_statfs* buffer) noexcept
 
 
 cdef inline size_t pages_huge_bytes(int fd) noexcept nogil:

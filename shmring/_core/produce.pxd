@@ -49,11 +49,13 @@ cdef inline int produce_scan_gate(const RingMap* ring, uint64_t position, uint64
     fence_full()
     while True:
         most = position - published
-        # sync: group-count (acquire). Entries counted here are seen below; pairs with the count in group_begin.
+        # sync: group-count (acquire). Entries counted here are seen below; pairs with (release) in group_begin.
         joins = load_acquire_u32(&ring.producers.joins)
         for number in range(ring.n_groups):
             group = &ring.groups[number]
-            # sync: group-ready (acquire). The head that the joiner wrote is visible; pairs with (release) in group_begin.
+            # sync: group-ready (acquire). The head that the joiner wrote is visible; pairs with (release) in group_begin and
+            # group_settle.
+            # sync: group-gone (acquire). The reads of a removed group's member are done; pairs with (release) in group_end.
             state = load_acquire_u32(&group.state)
             if state == GROUP_FREE:
                 continue
@@ -62,15 +64,16 @@ cdef inline int produce_scan_gate(const RingMap* ring, uint64_t position, uint64
             head = load_acquire_u64(&group.head)
             used = position - head
             if used > ring.capacity or (head + HEADER_BYTES) & (ring.align - 1):
-                # Twice the same values of a settled group: damage. Otherwise it is being made right now.
+                # Twice the same values of a settled group: damage. Otherwise it is being made right now. Relaxed: a comparison.
                 if (state == GROUP_ACTIVE and load_relaxed_u64(&group.head) == head
                         and load_relaxed_u32(&group.state) == state):
                     return layout_fault(fault, <uint64_t> (<char*> &group.head - ring.control), head, position)
                 used = ring.capacity
             if used > most:
                 most = used
-        # sync: group-join (fence, producer). The heads were read before the count is read again; without it, on a machine
-        # that is not multi-copy atomic, the count could be older than a head that its joiner had not seen.
+        # sync: group-join (fence, producer). The heads were read before the count is read again; pairs with (fence, joiner) in
+        # group_begin. Without it, on a machine that is not multi-copy atomic, the count could be older than a head that its
+        # joiner had not seen.
         fence_full()
         if load_relaxed_u32(&ring.producers.joins) == joins:
             gate[0] = position - most

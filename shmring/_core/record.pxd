@@ -32,7 +32,7 @@ cdef inline void record_write_header(const RingMap* ring, uint64_t position, uin
 
 
 # Check the header at `position`, of which `available` published bytes follow; its length goes to `length`. The length is read
-# once, so that what was checked is what is used.
+# once, so that what was checked is what is used. Relaxed: whoever calls acquired a tail beyond this record.
 cdef inline int record_read_header(const RingMap* ring, uint64_t position, uint64_t available, uint64_t* length,
                                    Fault* fault) noexcept nogil:
     cdef Header* header = record_at(ring, position)

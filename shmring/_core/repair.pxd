@@ -33,6 +33,7 @@ cdef inline void layout_create(char* control, Identity* identity, uint64_t origi
     memcpy(target, identity, sizeof(Identity))
     ring.n_groups = identity.max_groups
     layout_point(&ring, control)
+    # Relaxed: nobody looks before the ready word.
     store_relaxed_u64(&ring.producers.tail, origin)
     store_relaxed_u64(&ring.producers.reserve, origin)
     memcpy(ring.groups[0].name, b"default", 7)
@@ -59,7 +60,8 @@ cdef inline void participant_enter(Slot* slot, const Slot* fields) noexcept nogi
 
 
 cdef inline bint participant_is_active(const Slot* slot) noexcept nogil:
-    # sync: participant-ready (acquire). Pairs with (release) in participant_enter.
+    # sync: participant-ready (acquire). The fields of an active slot are visible; pairs with (release) in participant_enter.
+    # sync: slot-free (acquire). All of its last owner is gone; pairs with (release) in participant_bury.
     return load_acquire_u32(&slot.state) == SLOT_ACTIVE
 
 
@@ -88,10 +90,12 @@ cdef inline void participant_note_waits(Slot* slot, uint64_t waits) noexcept nog
     store_relaxed_u64(&slot.waits, waits)
 
 
+# Statistics: as participant_note_waits.
 cdef inline void participant_note_parks(Slot* slot, uint64_t parks) noexcept nogil:
     store_relaxed_u64(&slot.parks, parks)
 
 
+# Statistics: as participant_note_waits.
 cdef inline void participant_note_wakes(Slot* slot, uint64_t wakes) noexcept nogil:
     store_relaxed_u64(&slot.wakes, wakes)
 
@@ -100,13 +104,13 @@ cdef inline void participant_note_wakes(Slot* slot, uint64_t wakes) noexcept nog
 # here on, as participant_is_active is false; whoever next holds the lock frees it. Killed in between: dead, like any other.
 cdef inline void participant_depart(RingMap* ring, uint32_t number) noexcept nogil:
     participant_clear_bits(ring, number)
-    # sync: participant-ready (release). Our last stores are visible to who takes the slot or the role; pairs with (acquire) in
-    # participant_is_active.
+    # sync: participant-left (release). Our last stores are visible to who takes the slot or the role; pairs with (acquire) in
+    # participant_has_left.
     store_release_u32(&ring.participants[number].state, SLOT_LEFT)
 
 
 cdef inline bint participant_has_left(const Slot* slot) noexcept nogil:
-    # sync: participant-ready (acquire). Pairs with (release) in participant_depart.
+    # sync: participant-left (acquire). Its last stores are visible; pairs with (release) in participant_depart.
     return load_acquire_u32(&slot.state) == SLOT_LEFT
 
 
@@ -118,13 +122,15 @@ cdef inline void participant_clear_bits(RingMap* ring, uint32_t number) noexcept
     and_u64(&ring.room_bell.parked[number >> 6], others)
 
 
-# Undo everything that participant `number` has left: bits, roles, then the slot itself. A dead member's head has not moved past what it did not release, so its group needs nothing more; a dead
-# single producer's unpublished bytes were never visible. Returns the role it had.
+# Undo everything that participant `number` has left: bits, roles, then the slot itself. A dead member's head has not moved
+# past what it did not release, so its group needs nothing more; a dead single producer's unpublished bytes were never visible.
+# Returns the role it had.
 cdef inline uint32_t participant_bury(RingMap* ring, uint32_t number, bint died) noexcept nogil:
     cdef Slot* slot = &ring.participants[number]
     cdef uint32_t role = slot.role
     cdef uint32_t group
     participant_clear_bits(ring, number)
+    # Relaxed: roles change under the registry lock only, which we hold.
     if load_relaxed_u32(&ring.producers.sole) == number + 1:
         store_relaxed_u32(&ring.producers.sole, 0)
     for group in range(ring.n_groups):
@@ -132,6 +138,8 @@ cdef inline uint32_t participant_bury(RingMap* ring, uint32_t number, bint died)
             if died:
                 store_relaxed_u64(&ring.groups[group].repaired, load_relaxed_u64(&ring.groups[group].repaired) + 1)
             store_relaxed_u32(&ring.groups[group].member, 0)
+    # sync: slot-free (release). Bits and roles are gone before the slot is; pairs with (acquire) in participant_is_active. Without
+    # it the next owner of the slot could lose a bit that it has just set.
     store_release_u32(&slot.state, SLOT_FREE)
     return role
 
@@ -141,6 +149,7 @@ cdef inline uint32_t participant_bury(RingMap* ring, uint32_t number, bint died)
 
 cdef inline uint32_t group_state(const RingMap* ring, uint32_t number) noexcept nogil:
     # sync: group-ready (acquire). Name and head are visible; pairs with (release) in group_begin and group_settle.
+    # sync: group-gone (acquire). A free entry is free of its last user; pairs with (release) in group_end.
     return load_acquire_u32(&ring.groups[number].state)
 
 
@@ -154,19 +163,23 @@ cdef inline void group_take(RingMap* ring, uint32_t number, uint32_t participant
     store_relaxed_u32(&ring.groups[number].member, participant + 1)
 
 
-# The lowest head of the settled groups other than `except_for`; tail if there are none. Acquire, so that what the group reads
-# from there is what was published there.
+# The lowest head of the settled groups other than `except_for`; tail if there are none.
 cdef inline uint64_t group_lowest_head(RingMap* ring, uint32_t except_for) noexcept nogil:
     cdef uint64_t lowest = 0, head
     cdef bint found = False
     cdef uint32_t number
     for number in range(ring.n_groups):
         if number != except_for and group_state(ring, number) == GROUP_ACTIVE:
+            # sync: room-ready (acquire). A tail that is read later is not before this head, and what is read from there is what was
+            # published there; pairs with (release) in consume_release.
             head = load_acquire_u64(&ring.groups[number].head)
             if not found or <int64_t> (head - lowest) < 0:
                 lowest = head
                 found = True
-    return lowest if found else load_acquire_u64(&ring.producers.tail)
+    if found:
+        return lowest
+    # sync: record-ready (acquire). Records before it are visible to the group's member; pairs with (release) in produce_publish.
+    return load_acquire_u64(&ring.producers.tail)
 
 
 # Make a free entry a group that starts at the oldest record any group still needs (or at tail if latest).
@@ -179,6 +192,7 @@ cdef inline void group_begin(RingMap* ring, uint32_t number, const char* name, b
     memset(group.name, 0, GROUP_NAME_BYTES)
     memcpy(group.name, name, GROUP_NAME_BYTES)
     group.generation += 1
+    # Relaxed: published with the state.
     store_relaxed_u32(&group.member, 0)
     store_relaxed_u64(&group.head, group_lowest_head(ring, number))
     # sync: group-ready (release). Name and head are visible to who sees that the entry gates; pairs with (acquire) in
@@ -189,29 +203,43 @@ cdef inline void group_begin(RingMap* ring, uint32_t number, const char* name, b
     # sync: group-join (fence, joiner). The entry gates and is counted before we look where the others are; pairs with (fence,
     # producer) in produce_scan_gate. Without it a producer that missed the entry could be ahead of the place we choose.
     fence_full()
-    group_settle(group, load_acquire_u64(&ring.producers.tail) if latest else group_lowest_head(ring, number))
+    if latest:
+        # sync: record-ready (acquire). As in group_lowest_head; pairs with (release) in produce_publish.
+        group_settle(group, load_acquire_u64(&ring.producers.tail))
+    else:
+        group_settle(group, group_lowest_head(ring, number))
 
 
 cdef inline void group_settle(Group* group, uint64_t position) noexcept nogil:
+    # Relaxed: published with the head.
     store_relaxed_u64(&group.repaired, 0)
     store_relaxed_u64(&group.redelivered, 0)
     store_relaxed_u64(&group.cursor, position)
     store_relaxed_u64(&group.watermark, position)
+    # sync: room-ready (release). The cursor is not older than the head that is found; pairs with (acquire) in consume_start and
+    # group_check.
     store_release_u64(&group.head, position)
-    # sync: group-ready (release). Pairs with (acquire) in produce_scan_gate: the settled head comes with ACTIVE.
+    # sync: group-ready (release). The settled head comes with ACTIVE; pairs with (acquire) in produce_scan_gate.
     store_release_u32(&group.state, GROUP_ACTIVE)
 
 
 # The entry stops gating.
 cdef inline void group_end(Group* group) noexcept nogil:
+    # sync: group-gone (release). Whatever the last member read, and we looked up, was read before; pairs with (acquire) in
+    # produce_scan_gate and group_state. Without it new bytes could be written under those reads.
     store_release_u32(&group.state, GROUP_FREE)
 
 
 # Check what a group says of itself before anybody relies on it: head <= cursor <= tail, all within one capacity.
 cdef inline int group_check(RingMap* ring, uint32_t number, Fault* fault) noexcept nogil:
     cdef Group* group = &ring.groups[number]
+    # sync: room-ready (acquire). Cursor and tail, read next, are not before this head; pairs with (release) in consume_release and
+    # group_settle.
     cdef uint64_t head = load_acquire_u64(&group.head)
+    # Relaxed: the registry lock is held, so its writer has left or is dead.
     cdef uint64_t cursor = load_relaxed_u64(&group.cursor)
+    # sync: record-ready (acquire). Records before it are visible to the group's next member; pairs with (release) in
+    # produce_publish.
     cdef uint64_t tail = load_acquire_u64(&ring.producers.tail)
     if tail - head > ring.capacity or (head + HEADER_BYTES) & (ring.align - 1):
         return layout_fault(fault, <uint64_t> (<char*> &group.head - ring.control), head, tail)
