@@ -35,5 +35,6 @@ setup(
             "binding": False,  # plain builtin methods: Cython's own function type costs some 20 ns a call
             "embedsignature": True,
         },
-    )
+    ),
+    options={"build_ext": {"parallel": os.cpu_count()}},
 )

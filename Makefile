@@ -1,0 +1,66 @@
+# Everything runs in the project's own virtual environment, which is made and refreshed as needed:
+#
+#   make demo     two processes exchange real data, checked and measured
+#   make test     all tests, those marked slow or soak excepted; MARKS="" runs everything
+#   make bench    measure, and write docs/benchmarks.md
+#   make soak     the long tests; HOURS=8 sets how long
+#   make lint     ruff, and mypy on the types that users see
+#   make debug    the tests again, with the kernel's own assertions compiled in
+#   make clean    remove what was built
+#
+# PYTHON chooses the interpreter. A change of a source that is compiled is built in before anything runs.
+
+PYTHON ?= python3
+HOURS ?= 1
+MARKS ?= not soak
+SHMRING_DEBUG ?= 0
+
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard shmring/*.pyx shmring/*.pxd shmring/_core/*.pxd shmring/include/shmring/*.h)
+BUILT := $(VENV)/built-debug$(SHMRING_DEBUG)
+
+export SHMRING_DEBUG
+
+.PHONY: build demo test bench soak lint debug clean
+.DELETE_ON_ERROR:
+
+build: $(BUILT)
+
+# What building needs comes first, so that building needs no environment of its own; the package itself once, editable.
+$(VENV)/installed: pyproject.toml setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools>=77' wheel 'cython>=3.1'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[test,bench]'
+	rm -f $(VENV)/built-*
+	touch $@
+
+# From then on only what changed is compiled again; all of it when the assertions come or go.
+$(BUILT): $(VENV)/installed $(SOURCES)
+	$(BIN)/python setup.py -q build_ext --inplace $(if $(wildcard $(BUILT)),,$(if $(wildcard $(VENV)/built-*),--force))
+	rm -f $(VENV)/built-*
+	touch $@
+
+demo: $(BUILT)
+	$(BIN)/python -m shmring demo
+
+test: $(BUILT)
+	$(BIN)/python -m pytest -m "$(MARKS)"
+
+bench: $(BUILT)
+	$(BIN)/python -m bench --write-docs
+
+soak: $(BUILT)
+	SHMRING_SOAK_HOURS=$(HOURS) $(BIN)/python -m pytest -m soak --timeout 0
+
+lint: $(BUILT)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy --strict shmring/__init__.pyi tests/rules/typed_user.py
+
+debug:
+	$(MAKE) test SHMRING_DEBUG=1
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f shmring/*.c shmring/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
