@@ -9,6 +9,8 @@
         print(rx.recv())
 """
 
+import os as _os
+
 from shmring.creation import anonymous, create, unlink
 from shmring.creation import open_ring as open
 from shmring.errors import (
@@ -36,7 +38,9 @@ from shmring.wait import wait
 __version__ = "0.1.0"
 
 __all__ = [
+    "Claim",
     "ClaimOpen",
+    "Consumer",
     "CorruptRing",
     "Error",
     "Lapped",
@@ -44,19 +48,43 @@ __all__ = [
     "Mapping",
     "MemberTaken",
     "MessageTooLarge",
+    "Producer",
     "ProducerTaken",
     "Ring",
     "RingExists",
     "RingNotFound",
     "RingTruncated",
     "ShutDown",
+    "Stats",
     "TooManyGroups",
     "TooManyParticipants",
+    "View",
     "WaitPolicy",
     "WrongProcess",
     "anonymous",
     "create",
+    "get_include",
     "open",
     "unlink",
     "wait",
 ]
+
+# Loaded when first used: a ring alone does not need them.
+_LATE = {"Claim": "producer", "Consumer": "consumer", "Producer": "producer", "Stats": "snapshot", "View": "consumer"}
+
+
+def __getattr__(name):
+    if name not in _LATE:
+        raise AttributeError(f"module 'shmring' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"shmring.{_LATE[name]}"), name)
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
+
+
+def get_include():
+    """The folder with shmring's C headers: what an extension that cimports shmring adds to its include_dirs."""
+    return _os.path.join(_os.path.dirname(__file__), "include")

@@ -42,6 +42,12 @@ class WaitPolicy:
     # Written out, as importing dataclasses takes longer than importing all of shmring.
     __slots__ = ("held", "parks", "slice_ms", "spin_us", "yields")
 
+    held: int
+    spin_us: float
+    yields: int
+    parks: bool
+    slice_ms: float
+
     spin: WaitPolicy
     adaptive: WaitPolicy
     park: WaitPolicy
@@ -56,7 +62,7 @@ class WaitPolicy:
         for label, value in zip(_FIELDS, (held, spin_us, yields, parks, slice_ms), strict=True):
             object.__setattr__(self, label, value)
 
-    def _values(self) -> tuple:
+    def _values(self) -> tuple[object, ...]:
         return tuple(getattr(self, label) for label in _FIELDS)
 
     def __setattr__(self, label: str, value: object) -> None:
@@ -74,7 +80,7 @@ class WaitPolicy:
     def __repr__(self) -> str:
         return f"WaitPolicy({', '.join(f'{label}={getattr(self, label)!r}' for label in _FIELDS)})"
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[object, ...]:
         return WaitPolicy, self._values()
 
 

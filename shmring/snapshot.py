@@ -47,6 +47,6 @@ class Stats:
     groups: list[GroupStats]
     participants: list[ParticipantStats]
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, object]:
         """The same as plain dicts and lists, for JSON."""
         return dataclasses.asdict(self)

@@ -1,0 +1,86 @@
+"""A program of a user who runs `mypy --strict`: every call of the interface, with the types it promises. Not run."""
+
+from __future__ import annotations
+
+from array import array
+from pathlib import Path
+
+import shmring
+from shmring import Claim, Consumer, Mapping, Producer, Ring, Stats, View, WaitPolicy
+
+
+def make() -> Ring:
+    ring: Ring = shmring.create(Path("quotes"), "16 MiB", mode=0o640, exist_ok=True, max_groups=4, align=64, reserve=False)
+    other: Ring = shmring.open("quotes", timeout=1.5, readonly=True)
+    numbers: int = ring.capacity + ring.align + ring.max_message + ring.max_groups + ring.max_participants
+    name: str | None = other.name
+    print(numbers, name, ring.uuid.hex(), ring.is_shutdown or ring.closed)
+    shmring.unlink("quotes")
+    return shmring.anonymous(1 << 20)
+
+
+def send(tx: Producer) -> int:
+    tx.send(b"bytes")
+    tx.send(bytearray(3), timeout=None)
+    tx.send(array("d", [1.0]), timeout=0.5)
+    sent: bool = tx.try_send(memoryview(b"abc"))
+    count: int = tx.send_many([b"a", bytearray(b"b")], timeout=1)
+    with tx.reserve(100) as claim:
+        claim.view[:3] = b"abc"
+        claim.commit(3)
+    other: Claim = tx.reserve(10, timeout=0)
+    other.abort()
+    return count + int(sent)
+
+
+def receive(rx: Consumer) -> list[bytes]:
+    messages: list[bytes] = [rx.recv(), *rx.recv_many(10, timeout=1.0), *rx]
+    maybe: bytes | None = rx.try_recv()
+    length: int = rx.recv_into(bytearray(10))
+    with rx.peek(timeout=0) as view:
+        kept: bytes = bytes(view.data)
+    late: View = rx.peek()
+    late.release()
+    print(maybe, length, kept, late.sequence, late.redelivered, rx.lag, rx.lost, rx.group, rx.ring.name)
+    return messages
+
+
+def run() -> None:
+    with make() as ring, ring.producer(wait="park") as tx, ring.consumer("all", start="latest", wait=WaitPolicy(held=5)) as rx:
+        producers: list[Producer] = shmring.wait([tx], timeout=0)
+        consumers: list[Consumer] = shmring.wait([rx])
+        both: list[Producer | Consumer] = shmring.wait([tx, rx], None)
+        print(send(tx), receive(rx), producers, consumers, both, WaitPolicy.spin.held)
+        stats: Stats = ring.stats()
+        lag: int = stats.groups[0].lag
+        pid: int | None = stats.groups[0].member
+        print(lag, pid, [each.role for each in stats.participants], stats.as_dict())
+        ring.remove_group("all")
+        repaired: int = ring.repair()
+        ring.shutdown()
+        print(repaired)
+
+
+def memory() -> None:
+    with Mapping.file("data", 4096, create=True, access="write", populate=True) as mapping:
+        mapping[0] = 7
+        mapping[1:3] = b"ab"
+        byte: int = mapping[0]
+        some: bytes = mapping[1:3]
+        view: memoryview = mapping.view
+        mapping.flush(wait=False)
+        mapping.advise("willneed")
+        mapping.resize(8192)
+        print(byte, some, view, memoryview(mapping).nbytes, mapping.wasted, mapping.fileno())
+    print(len(Mapping.anonymous(10, mirrored=True)), Mapping.memfd(10, huge=True).huge, Mapping.shm("name").kind)
+
+
+def fail() -> None:
+    try:
+        run()
+    except (shmring.ProducerTaken, shmring.RingTruncated, FileNotFoundError) as error:
+        print(error.errno)
+    except shmring.Lapped as error:
+        print(error.lost)
+    except shmring.Error:
+        print(shmring.get_include(), shmring.__version__)
