@@ -36,7 +36,8 @@ GOLDEN = {
     "Bells": ("shmring_bell", 384, {"armed": (0, 128), "parked": (128, 128), "sequence": (256, 4)}),
     "Groups": ("shmring_group", 512, {
         "state": (0, 4), "flags": (4, 4), "member": (8, 4), "generation": (12, 4), "name": (16, 64), "head": (128, 8),
-        "cursor": (136, 8), "claim": (144, 8), "watermark": (152, 8), "sequence": (256, 4), "repaired": (384, 8), "redelivered": (392, 8),
+        "cursor": (136, 8), "claim": (144, 8), "watermark": (152, 8), "sequence": (256, 4),
+        "repaired": (384, 8), "redelivered": (392, 8),
     }),
     "Participants": ("shmring_participant", 256, {
         "state": (0, 4), "role": (4, 4), "pid": (8, 4), "group": (12, 4), "start_time": (16, 8), "pid_namespace": (24, 8),
