@@ -7,9 +7,8 @@ holder, and whatever that one left half done is done again or undone by the next
 """
 
 import os
-import threading
+from _thread import RLock, get_ident     # what threading gives, without the time that importing it takes
 from contextlib import contextmanager
-from threading import get_ident
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
@@ -31,7 +30,7 @@ from shmring.errors import MemberTaken, TooManyGroups
 lock_descriptors = set()
 
 # Held while a descriptor is opened and entered there, or removed and closed, and across fork: a child gets all of them or none.
-descriptors_change = threading.RLock()
+descriptors_change = RLock()
 
 # Which thread of this process holds the registry lock of which ring (by uuid): a signal handler or finalizer that runs in that
 # thread must not wait for itself.

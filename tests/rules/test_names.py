@@ -42,7 +42,7 @@ METHODS = {
 NOT_LOADED = (
     "argparse", "asyncio", "concurrent", "ctypes", "dataclasses", "hdrh", "importlib.metadata", "inspect", "logging",
     "multiprocessing", "numpy", "pathlib", "pickle", "posix_ipc", "re", "rich", "selectors", "socket", "subprocess",
-    "tempfile", "typing", "uuid",
+    "tempfile", "threading", "typing", "uuid",
 )
 # Ours that come when they are used.
 LATE = ("shmring.cli", "shmring.consumer", "shmring.participant", "shmring.producer", "shmring.snapshot", "shmring.stats")
