@@ -8,7 +8,7 @@ import os
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-PORTS = ["sigbus", "region", "mapping", "registry", "ring", "participant", "producer", "consumer", "stats"]
+PORTS = ["sigbus", "region", "mapping", "registry", "ring", "participant", "producer", "consumer", "stats", "waitv"]
 DEBUG = os.environ.get("SHMRING_DEBUG") == "1"
 
 extensions = [

@@ -7,6 +7,9 @@ from shmring._core.layout cimport Bell, Slot
 from shmring.mapping cimport Mapping
 from shmring.ring cimport Ring
 
+cdef enum:
+    SHORT_SLICE_NS = 1000000        # a park's slice when membarrier was refused
+
 # Is there something to do? For waiting threads, without the GIL; changes nothing.
 ctypedef bint (*Ready)(const void* state, uint64_t argument) noexcept nogil
 

@@ -15,21 +15,18 @@ import weakref
 from cython cimport no_gc_clear
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EAGAIN, EINTR, ETIMEDOUT
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from shmring._core.atomic cimport pause, u32
 from shmring._core.doorbell cimport WAKE_ALL, bell_arm, bell_disarm, bell_park, bell_ring, bell_sequence, bell_unpark
-from shmring._core.futex cimport (FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_wait, futex_waitv, lock_byte,
-                                  membarrier_register, now_ns, yield_slice)
+from shmring._core.futex cimport futex_wait, lock_byte, membarrier_register, now_ns, yield_slice
 from shmring._core.layout cimport (GROUP_ACTIVE, LOCK_PARTICIPANT, OK, ROLE_CONSUMER, ROLE_PRODUCER, Bell, Fault, Slot)
 from shmring._core.repair cimport (group_check, group_member, group_take, participant_become_sole, participant_depart,
                                    participant_enter, participant_is_active, participant_join, participant_note_parks,
                                    participant_note_waits, participant_note_wakes, participant_sole)
 from shmring.mapping cimport Mapping
-from shmring.ring cimport FOR_EVER, Ring, corrupt, deadline_after
+from shmring.ring cimport FOR_EVER, Ring, corrupt
 from shmring.sigbus cimport process_epoch
 
 from shmring import evidence, policy as policies
@@ -42,7 +39,6 @@ cdef enum:
     LOOKS_PER_CHECK = 10000         # looks with the GIL held between two times that signals are served
 
 cdef int64_t UNTIL_CHECK_NS = 1000000       # how long a released spin goes on before signals are served
-cdef int64_t SHORT_SLICE_NS = 1000000       # a park's slice when membarrier was refused
 
 # Leaving with the interpreter is not dying: nobody should have to repair after it.
 attached = weakref.WeakSet()
@@ -407,73 +403,3 @@ cdef class Lease:
                 pass                        # something made from it lives on; it keeps the ring mapped
         self.has_ended = True
         self.owner.pinned -= self.exports
-
-
-def wait_any(handles, timeout):
-    """`shmring.wait`: see there."""
-    cdef int64_t deadline = deadline_after(timeout)
-    cdef list participants = list(handles)
-    cdef Participant each
-    cdef int round
-    for each in participants:
-        each.check()
-    if not participants:
-        raise ValueError("nothing to wait for")
-    if len(participants) > <int> WAITV_MAX:
-        raise ValueError(f"{len(participants)} handles; the kernel waits for at most {WAITV_MAX} at once")
-    for round in range(200):
-        ready = ready_ones(participants)
-        if ready or deadline == 0:
-            return ready
-        pause()
-    while True:
-        PyErr_CheckSignals()
-        ready = park_any(participants, deadline)
-        if ready or now_ns() >= deadline:
-            return ready
-
-
-cdef list ready_ones(list participants):
-    cdef Participant each
-    return [each for each in participants if each.ready_check()(each.ready_state(), each.ready_argument())]
-
-
-cdef list park_any(list participants, int64_t deadline):
-    """One time slice of sleep on all their words in one futex_waitv call."""
-    cdef unsigned count = len(participants)
-    cdef unsigned index
-    cdef Waitv* waiters = <Waitv*> malloc(count * sizeof(Waitv))
-    cdef Participant each
-    cdef int64_t slice_ns = 1 << 62
-    cdef int64_t until
-    cdef int result = 0
-    cdef list begun = []
-    if waiters == NULL:
-        raise MemoryError
-    try:
-        for index in range(count):
-            each = participants[index]
-            each.check()
-            each.waiting += 1
-            each.arm()
-            each.begin_park(each.ready_argument())
-            begun.append(each)
-            slice_ns = min(slice_ns, SHORT_SLICE_NS if each.short_slices else each.slice_ns)
-            waiters[index].address = <uint64_t> each.own_word()
-            waiters[index].value = bell_sequence(each.own_word())
-            waiters[index].flags = FUTEX2_SIZE_U32
-            waiters[index].reserved = 0
-        ready = ready_ones(participants)
-        if ready:
-            return ready
-        until = min(deadline, now_ns() + slice_ns)
-        with nogil:
-            result = futex_waitv(waiters, count, until)
-    finally:
-        free(waiters)
-        for each in begun:
-            each.end_park()
-            each.end_wait()
-    if result < 0 and result not in (-EAGAIN, -EINTR, -ETIMEDOUT):
-        raise OSError(-result, f"shmring.wait needs futex_waitv, which Linux has since 5.16: {os.strerror(-result)}")
-    return ready_ones(participants)

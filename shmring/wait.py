@@ -35,6 +35,6 @@ def wait(handles: Iterable[Consumer | Producer], timeout: float | None = None) -
 
     Cost: no thread, no descriptor; one futex_waitv call per sleep.
     """
-    from shmring.participant import wait_any
+    from shmring.waitv import wait_any
 
     return wait_any(handles, timeout)

@@ -45,7 +45,8 @@ NOT_LOADED = (
     "tempfile", "threading", "typing", "uuid",
 )
 # Ours that come when they are used.
-LATE = ("shmring.cli", "shmring.consumer", "shmring.participant", "shmring.producer", "shmring.snapshot", "shmring.stats")
+LATE = ("shmring.cli", "shmring.consumer", "shmring.participant", "shmring.producer", "shmring.snapshot", "shmring.stats",
+        "shmring.waitv")
 
 MAX_LINES = 450
 

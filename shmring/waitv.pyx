@@ -1,0 +1,84 @@
+"""Waiting for several handles at once: what is behind `shmring.wait`. One futex_waitv call sleeps on all their words."""
+
+import os
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EAGAIN, EINTR, ETIMEDOUT
+from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free, malloc
+
+from shmring._core.atomic cimport pause
+from shmring._core.doorbell cimport bell_sequence
+from shmring._core.futex cimport FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_waitv, now_ns
+from shmring.participant cimport SHORT_SLICE_NS, Participant
+from shmring.ring cimport deadline_after
+
+
+def wait_any(handles, timeout):
+    """`shmring.wait`: see there."""
+    cdef int64_t deadline = deadline_after(timeout)
+    cdef list participants = list(handles)
+    cdef Participant each
+    cdef int round
+    for each in participants:
+        each.check()
+    if not participants:
+        raise ValueError("nothing to wait for")
+    if len(participants) > <int> WAITV_MAX:
+        raise ValueError(f"{len(participants)} handles; the kernel waits for at most {WAITV_MAX} at once")
+    for round in range(200):
+        ready = ready_ones(participants)
+        if ready or deadline == 0:
+            return ready
+        pause()
+    while True:
+        PyErr_CheckSignals()
+        ready = park_any(participants, deadline)
+        if ready or now_ns() >= deadline:
+            return ready
+
+
+cdef list ready_ones(list participants):
+    cdef Participant each
+    return [each for each in participants if each.ready_check()(each.ready_state(), each.ready_argument())]
+
+
+cdef list park_any(list participants, int64_t deadline):
+    """One time slice of sleep on all their words in one futex_waitv call."""
+    cdef unsigned count = len(participants)
+    cdef unsigned index
+    cdef Waitv* waiters = <Waitv*> malloc(count * sizeof(Waitv))
+    cdef Participant each
+    cdef int64_t slice_ns = 1 << 62
+    cdef int64_t until
+    cdef int result = 0
+    cdef list begun = []
+    if waiters == NULL:
+        raise MemoryError
+    try:
+        for index in range(count):
+            each = participants[index]
+            each.check()
+            each.waiting += 1
+            each.arm()
+            each.begin_park(each.ready_argument())
+            begun.append(each)
+            slice_ns = min(slice_ns, SHORT_SLICE_NS if each.short_slices else each.slice_ns)
+            waiters[index].address = <uint64_t> each.own_word()
+            waiters[index].value = bell_sequence(each.own_word())
+            waiters[index].flags = FUTEX2_SIZE_U32
+            waiters[index].reserved = 0
+        ready = ready_ones(participants)
+        if ready:
+            return ready
+        until = min(deadline, now_ns() + slice_ns)
+        with nogil:
+            result = futex_waitv(waiters, count, until)
+    finally:
+        free(waiters)
+        for each in begun:
+            each.end_park()
+            each.end_wait()
+    if result < 0 and result not in (-EAGAIN, -EINTR, -ETIMEDOUT):
+        raise OSError(-result, f"shmring.wait needs futex_waitv, which Linux has since 5.16: {os.strerror(-result)}")
+    return ready_ones(participants)
