@@ -7,7 +7,7 @@ from cython cimport final
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from shmring._core.atomic cimport u32
@@ -301,7 +301,7 @@ cdef class Consumer(Participant):
     cdef uint64_t ready_argument(self):
         return 0
 
-    cdef announce(self, uint64_t argument):
+    cdef void announce(self, uint64_t argument, uint32_t sequence) noexcept:
         pass                                            # the group's cursor, stored by consume_advance, says it
 
     cdef Bell* own_bell(self):

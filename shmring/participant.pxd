@@ -46,7 +46,7 @@ cdef class Participant:
     cdef Ready ready_check(self)
     cdef const void* ready_state(self)
     cdef uint64_t ready_argument(self)
-    cdef announce(self, uint64_t argument)
+    cdef void announce(self, uint64_t argument, uint32_t sequence) noexcept
     cdef Bell* own_bell(self)
     cdef u32* own_word(self)
     cdef str role_name(self)
@@ -63,7 +63,7 @@ cdef class Participant:
     cdef look_up(self)
     cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
     cdef calm_down(self)
-    cdef begin_park(self, uint64_t argument)
+    cdef uint32_t begin_park(self, uint64_t argument) noexcept
     cdef end_park(self)
     cdef arm(self)
     cdef detach(self)

@@ -283,7 +283,7 @@ cdef class Participant:
         self.waiting -= 1
         if self.parked:
             # Another thread of ours sleeps on the same word, and the wake that was meant for it may have come to us.
-            bell_ring(self.own_word(), 1)
+            bell_ring(self.own_word(), WAKE_ALL)
         if self.is_closed and self.waiting == 0:
             self.detach()
 
@@ -297,12 +297,12 @@ cdef class Participant:
     cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
         """One time slice of sleep, unless it is ready: the waiter's side of _core/doorbell.pxd."""
         cdef u32* word = self.own_word()
-        cdef int64_t until = min(deadline, now_ns() + (SHORT_SLICE_NS if self.short_slices else self.slice_ns))
+        cdef int64_t until
         cdef uint32_t sequence
         self.arm()
-        self.begin_park(argument)
+        until = min(deadline, now_ns() + (SHORT_SLICE_NS if self.short_slices else self.slice_ns))
+        sequence = self.begin_park(argument)
         try:
-            sequence = bell_sequence(word)
             if ready(state, argument):
                 return True
             with nogil:
@@ -318,12 +318,15 @@ cdef class Participant:
             if bell_arm(self.own_bell(), self.number) != 0:
                 self.short_slices = True
 
-    cdef begin_park(self, uint64_t argument):
-        self.announce(argument)
+    cdef uint32_t begin_park(self, uint64_t argument) noexcept:
+        """W3 and W2 of _core/doorbell.pxd; returns the sequence to sleep on."""
+        cdef uint32_t sequence = bell_sequence(self.own_word())
+        self.announce(argument, sequence)
         self.parked += 1
         bell_park(self.own_bell(), self.number)
         self.parks_done += 1
         participant_note_parks(self.slot, self.parks_done)
+        return sequence
 
     cdef end_park(self):
         self.parked -= 1
@@ -349,7 +352,7 @@ cdef class Participant:
     cdef uint64_t ready_argument(self):
         return 0
 
-    cdef announce(self, uint64_t argument):
+    cdef void announce(self, uint64_t argument, uint32_t sequence) noexcept:
         """Say in shared memory what is waited for, where notifiers want to know."""
 
     cdef Bell* own_bell(self):

@@ -307,8 +307,8 @@ cdef class Producer(Participant):
     cdef uint64_t ready_argument(self):
         return record_span(self.wanted, self.writer.ring.align)
 
-    cdef announce(self, uint64_t argument):
-        produce_aim(&self.writer, argument, self.parked != 0)
+    cdef void announce(self, uint64_t argument, uint32_t sequence) noexcept:
+        produce_aim(&self.writer, argument, sequence, self.parked != 0)
 
     cdef Bell* own_bell(self):
         return self.writer.ring.room_bell

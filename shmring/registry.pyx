@@ -128,6 +128,7 @@ cdef class Registry:
         for number in range(self.map.n_groups):
             if group_state(self.map, number) == GROUP_JOINING:
                 group_end(&self.map.groups[number])
+                doorbell_ring_all(self.map)         # it held producers back
 
     # ---- groups (with the lock held) -----------------------------------------------------------------------------
 
@@ -150,6 +151,7 @@ cdef class Registry:
         for number in range(self.map.n_groups):
             if group_state(self.map, number) == GROUP_FREE:
                 group_begin(self.map, number, padded, latest)
+                doorbell_ring_all(self.map)         # while it was being made, it held producers back at a lower place
                 return number
         names = ", ".join([self.group_name(number) for number in range(self.map.n_groups)])
         raise TooManyGroups(f"ring {self.name!r} has its {self.map.n_groups} groups already ({names}); remove one with "

@@ -8,7 +8,6 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from shmring._core.atomic cimport pause
-from shmring._core.doorbell cimport bell_sequence
 from shmring._core.futex cimport FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_waitv, now_ns
 from shmring.participant cimport SHORT_SLICE_NS, Participant
 from shmring.ring cimport deadline_after
@@ -61,11 +60,10 @@ cdef list park_any(list participants, int64_t deadline):
             each.check()
             each.waiting += 1
             each.arm()
-            each.begin_park(each.ready_argument())
+            waiters[index].value = each.begin_park(each.ready_argument())
             begun.append(each)
             slice_ns = min(slice_ns, SHORT_SLICE_NS if each.short_slices else each.slice_ns)
             waiters[index].address = <uint64_t> each.own_word()
-            waiters[index].value = bell_sequence(each.own_word())
             waiters[index].flags = FUTEX2_SIZE_U32
             waiters[index].reserved = 0
         ready = ready_ones(participants)

@@ -3,8 +3,8 @@
 #   waiter                                      notifier
 #   W1  set my armed bit, make everybody        N1  publish (tail, head or shutdown)
 #       registered pass a full fence            N2  nobody armed? done: no fence, no line of the waiters touched
-#   W2  set my parked bit, full fence           N3  full fence
-#   W3  read the sequence                       N4  nobody parked? done
+#   W3  read the sequence                       N3  full fence
+#   W2  set my parked bit, full fence           N4  nobody parked? done
 #   W4  look again: ready? leave                N5  bump the sequence, futex wake
 #   W5  futex wait while the sequence is W3's
 #   W6  clear my parked bit
@@ -94,10 +94,11 @@ cdef inline int bell_ring(u32* word, int count) noexcept nogil:
     return futex_wake(word, count)
 
 
-# N3-N5 for data: `old_tail` is where tail stood before this publish. A parked member is woken by whoever published the record
-# at its cursor, and by nobody after: a burst costs one wake. (If the cursor lies before old_tail, an earlier notifier saw the
-# bit, or the waiter's look saw its record.) Returns the number of wake calls.
-cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail) noexcept nogil:
+# N3-N5 for data: tail went from old_tail to new_tail. A parked member is woken by whoever published the record at its cursor,
+# and by nobody after: a burst costs one wake. (If the cursor lies before old_tail, an earlier notifier saw the bit, or the
+# waiter's look saw its record. It may lie beyond old_tail although somebody sleeps: another thread of the member took the
+# first records without waiting.) Returns the number of wake calls.
+cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail, uint64_t new_tail) noexcept nogil:
     cdef uint64_t bits, groups = 0
     cdef uint32_t word, number, group
     cdef int wakes = 0
@@ -113,7 +114,8 @@ cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail) noexcept no
                 break                           # nobody's bit: damage, and harmless
             # Relaxed: the waiter stored its group and its cursor before its bit, and the fences order the rest.
             group = load_relaxed_u32(&ring.participants[number].group)
-            if group < ring.n_groups and load_relaxed_u64(&ring.groups[group].cursor) == old_tail:
+            if (group < ring.n_groups
+                    and load_relaxed_u64(&ring.groups[group].cursor) - old_tail < new_tail - old_tail):
                 groups |= <uint64_t> 1 << group
     while groups:
         group = lowest_bit(groups)

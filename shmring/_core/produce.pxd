@@ -28,6 +28,8 @@ cdef struct Writer:
     Slot* slot
     uint32_t participant    # slot number
     bint must_fence         # membarrier was refused to this process: see doorbell.pxd
+    uint64_t aimed_at       # slot.room_target as last stored,
+    uint32_t aimed_under    # and the bell's sequence at the time
     Fault fault
 
 
@@ -90,17 +92,16 @@ cdef inline int produce_start(Writer* writer) noexcept nogil:
     return produce_scan_gate(&writer.ring, writer.position, writer.published, &writer.cached_gate, &writer.fault)
 
 
-# Say from which gate on the room for `span` bytes is there, before the parked bit is set. There is one target for all threads of
-# this producer: if others already sleep (`others_sleep`) it is the next movement of the gate, at which each of us looks again
-# and says anew what it needs.
-cdef inline void produce_aim(Writer* writer, uint64_t span, bint others_sleep) noexcept nogil:
+# Say from which gate on the room for `span` bytes is there, after W3 (`sequence`) and before the parked bit is set. There is one
+# target for all threads of this producer. While others sleep (`others_sleep`) the lower one stays, unless the bell was rung
+# since it was announced: then it may have been passed already, and those it was for are awake or refuse to sleep.
+cdef inline void produce_aim(Writer* writer, uint64_t span, uint32_t sequence, bint others_sleep) noexcept nogil:
     cdef uint64_t target = writer.position + span - writer.ring.capacity
-    cdef uint64_t gate
-    cdef Fault fault
-    if others_sleep and produce_scan_gate(&writer.ring, writer.position, writer.published, &gate, &fault) == OK:
-        target = gate + 1
-    # Relaxed: only this producer writes it; the fence in bell_park makes it visible with the bit.
-    store_relaxed_u64(&writer.slot.room_target, target)
+    if not others_sleep or sequence != writer.aimed_under or <int64_t> (target - writer.aimed_at) < 0:
+        writer.aimed_at = target
+        writer.aimed_under = sequence
+        # Relaxed: only this producer writes it; the fence in bell_park makes it visible with the bit.
+        store_relaxed_u64(&writer.slot.room_target, target)
 
 
 # Would a record of `span` bytes fit now? For waiting threads: changes nothing.
@@ -150,5 +151,5 @@ cdef inline int produce_publish(Writer* writer) noexcept nogil:
     store_relaxed_u64(&writer.slot.bytes, writer.bytes)
     fence_compiler()                    # N1 before N2: doorbell.pxd
     if bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence:
-        return doorbell_ring_data(&writer.ring, old_tail)
+        return doorbell_ring_data(&writer.ring, old_tail, writer.position)
     return 0
