@@ -356,8 +356,9 @@ cdef class View:
         self.check_open()
         return self
 
-    def __exit__(self, *_):
-        self.release()
+    def __exit__(self, kind, value, traceback):
+        if self.owner is not None:
+            self.end()
 
     def __del__(self):
         if self.owner is not None:

@@ -238,7 +238,7 @@ cdef class Participant:
                 if is_ready:
                     return 1
                 slices += 1
-                if self.parks and slices & (slices - 1) == 0:       # after 1, 2, 4, 8, ... slices
+                if self.parks and slices >= 16 and slices & (slices - 1) == 0:     # after 16, 32, 64, ... slices
                     self.repair_quietly()
         finally:
             self.end_wait()

@@ -24,8 +24,10 @@ cdef class Producer(Participant):
 cdef class Claim:
     cdef Producer owner             # None once committed or aborted
     cdef Lease lease
+    cdef unsigned int epoch         # the owner's when the claim began; it gets it back
     cdef object memory              # memoryview of lease, made when first asked for
     cdef readonly Py_ssize_t nbytes # reserved
 
     cdef check_open(self)
+    cdef finish(self, Py_ssize_t length)
     cdef end(self)

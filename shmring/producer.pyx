@@ -208,6 +208,7 @@ cdef class Producer(Participant):
         claim.lease.size = nbytes
         claim.lease.address = self.reserve_bytes(nbytes, deadline_after(timeout))
         claim.owner = self
+        claim.epoch = self.epoch
         self.is_busy = True
         self.epoch = 0
         return claim
@@ -349,15 +350,7 @@ cdef class Claim:
         ShutDown
             The ring was shut down meanwhile; the claim is aborted.
         """
-        cdef Producer owner = self.owner
-        cdef Py_ssize_t length = self.nbytes if size is None else size
-        self.check_open()
-        if not 0 <= length <= self.nbytes:
-            raise ValueError(f"cannot commit {length} bytes of a claim for {self.nbytes}")
-        self.end()
-        owner.check_sending()                       # not if the file was cut meanwhile, or the ring shut down
-        produce_finish(&owner.writer, length)
-        owner.publish()
+        self.finish(self.nbytes if size is None else size)
 
     def abort(self):
         """Give the room back; nobody sees anything. A claim that has ended stays as it is."""
@@ -368,9 +361,20 @@ cdef class Claim:
         if self.owner is None or self.owner.is_closed:
             raise ValueError("this claim was committed or aborted already")
 
+    cdef finish(self, Py_ssize_t length):
+        cdef Producer owner = self.owner
+        self.check_open()
+        if not 0 <= length <= self.nbytes:
+            raise ValueError(f"cannot commit {length} bytes of a claim for {self.nbytes}")
+        self.end()
+        owner.check_sending()                       # not if the file was cut meanwhile, or the ring shut down
+        produce_finish(&owner.writer, length)
+        owner.publish()
+
     cdef end(self):
-        # The owner's epoch stays 0 until its next call has looked (Participant.check).
         self.owner.is_busy = False
+        if not self.owner.is_closed:
+            self.owner.epoch = self.epoch
         self.owner = None
         self.lease.end(self.memory)
         self.memory = None
@@ -379,13 +383,13 @@ cdef class Claim:
         self.check_open()
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind, value, traceback):
         if self.owner is None:
             return
         if kind is None:
-            self.commit()
+            self.finish(self.nbytes)
         else:
-            self.abort()
+            self.end()
 
     def __del__(self):
         if self.owner is not None:

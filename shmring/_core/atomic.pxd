@@ -24,4 +24,5 @@ cdef extern from "shmring/atomic.h" nogil:
     void fence_full "shmring_fence_full" () noexcept
     void fence_compiler "shmring_fence_compiler" () noexcept
     void count "shmring_count" (volatile unsigned int* counter) noexcept
+    void kernel_assert "shmring_assert" (bint holds) noexcept
     void pause "shmring_pause" () noexcept

@@ -9,7 +9,7 @@
 # Source: as produce.pxd; peek and release as in liburing's completion queue.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (fence_compiler, load_acquire_u64, load_relaxed_u64, store_relaxed_u64,
+from shmring._core.atomic cimport (fence_compiler, kernel_assert, load_acquire_u64, load_relaxed_u64, store_relaxed_u64,
                                    store_release_u64)
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_room
 from shmring._core.layout cimport (CORRUPT, EMPTY, HEADER_BYTES, PRODUCERS_OFFSET, Fault, Group, OK, RingMap, Slot,
@@ -87,6 +87,7 @@ cdef inline int consume_peek(Reader* reader, char** payload, uint64_t* length) n
 # Hand the peeked record out: the cursor moves behind it.
 cdef inline void consume_advance(Reader* reader, uint64_t length) noexcept nogil:
     reader.cursor += record_span(length, reader.ring.align)
+    kernel_assert(reader.cached_tail - reader.cursor <= reader.ring.capacity)
     reader.messages += 1
     reader.bytes += length
     # Relaxed: a hint for the caught-up rule and for a successor; only we write it.
@@ -96,6 +97,7 @@ cdef inline void consume_advance(Reader* reader, uint64_t length) noexcept nogil
 # Let go of everything before `position`, and wake producers that wait for it. Returns the number of wake calls.
 cdef inline int consume_release(Reader* reader, uint64_t position) noexcept nogil:
     cdef uint64_t old_head = reader.released
+    kernel_assert(reader.cursor - position <= reader.cursor - old_head)
     reader.released = position
     # sync: room-ready (release). Our reads of the bytes before position are done; pairs with (acquire) in produce_scan_gate.
     store_release_u64(&reader.group.head, position)

@@ -9,8 +9,8 @@
 # Source: Lamport's ring with a cached remote index, as in rigtorp/SPSCQueue; reserve and commit as in Linux BPF ring buffers.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (fence_compiler, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u32, load_relaxed_u64,
-                                   store_relaxed_u64, store_release_u64)
+from shmring._core.atomic cimport (fence_compiler, fence_full, kernel_assert, load_acquire_u32, load_acquire_u64,
+                                   load_relaxed_u32, load_relaxed_u64, store_relaxed_u64, store_release_u64)
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_data
 from shmring._core.layout cimport (FULL, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, PRODUCERS_OFFSET, Fault, Group, OK, RingMap,
                                    Slot, TOO_LARGE, layout_fault)
@@ -133,6 +133,7 @@ cdef inline int produce_reserve(Writer* writer, uint64_t length, char** payload)
 
 # Complete the reserved record with its header; `length` may be less than was reserved.
 cdef inline void produce_finish(Writer* writer, uint64_t length) noexcept nogil:
+    kernel_assert(writer.position + record_span(length, writer.ring.align) - writer.cached_gate <= writer.ring.capacity)
     record_write_header(&writer.ring, writer.position, <uint32_t> length, writer.participant)
     writer.position += record_span(length, writer.ring.align)
     writer.messages += 1

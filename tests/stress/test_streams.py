@@ -3,6 +3,10 @@ that die."""
 
 from __future__ import annotations
 
+import itertools
+import os
+import time
+
 import pytest
 
 import shmring
@@ -54,9 +58,32 @@ def test_every_group_gets_every_message(unique_name, peer):
 
 
 def test_readers_that_are_killed_lose_nothing_and_repeat_only_what_they_held(unique_name, peer):
-    """Fifty readers die one after the other, at whatever they do. Every message arrives, in order; only a
-    death repeats some,
-    at most those that the dead one had not released, and what is repeated says so."""
+    kill_readers(unique_name, peer, deaths=50)
+
+
+@pytest.mark.soak
+def test_streams_and_deaths_for_hours(unique_name, peer):
+    until = time.monotonic() + 3600 * float(os.environ.get("SHMRING_SOAK_HOURS", "1"))
+    shapes = itertools.cycle(itertools.product(("tiny", "odd", "large"), (4096, 1 << 16), ("adaptive", "park", "spin")))
+    rounds = 0
+    while rounds == 0 or time.monotonic() < until:
+        shape, capacity, wait = next(shapes)
+        name = f"{unique_name}-{rounds}"
+        with shmring.create(name, capacity) as ring:
+            ring.remove_group("default")
+            for group in ("a", "b"):
+                ring.consumer(group).close()
+            run(peer, name, 100_000, shape, wait, {"a": wait, "b": "park"})
+        kill_readers(f"{name}-deaths", peer, deaths=20)
+        for left in (name, f"{name}-deaths"):
+            shmring.unlink(left)
+        rounds += 1
+    print(f"{rounds} rounds of 200,000 messages to two groups and 20 deaths")
+
+
+def kill_readers(unique_name, peer, deaths):
+    """Readers die one after the other, at whatever they do. Every message arrives, in order; only a death repeats some, at most
+    those that the dead one had not released, and what is repeated says so."""
     held = 4
     shmring.create(unique_name, 4096).close()
     writer = peer(
@@ -77,7 +104,7 @@ def test_readers_that_are_killed_lose_nothing_and_repeat_only_what_they_held(uni
             if len(views) == int(sys.argv[2]): views.pop(0).release()
     """
     highest = -1  # of all that the readers so far had
-    for number in range(50):
+    for number in range(deaths):
         reader = peer(program, unique_name, held)
         lines = [reader.hear() for _ in range(2 * held + number * 7 % 40)]
         reader.kill()
@@ -91,4 +118,5 @@ def test_readers_that_are_killed_lose_nothing_and_repeat_only_what_they_held(uni
         assert not any(redelivered for sequence, redelivered in got if sequence > highest + 1)
         highest = got[-1][0]
     with shmring.open(unique_name) as ring:
-        assert ring.stats().groups[0].repaired >= 49
+        assert ring.stats().groups[0].repaired >= deaths - 1
+    writer.kill()

@@ -49,6 +49,14 @@ static inline void shmring_fence_compiler(void) { __atomic_signal_fence(__ATOMIC
 /* One more of what a variable of this process counts. It is no shared word: whoever reads it does so plainly, as a hint. */
 static inline void shmring_count(volatile unsigned *counter) { __atomic_fetch_add(counter, 1, __ATOMIC_RELEASE); }
 
+/* What must hold inside the kernel whatever others write into shared memory; compiled in by SHMRING_DEBUG=1 only. */
+#ifdef SHMRING_DEBUG
+#include <stdlib.h>
+static inline void shmring_assert(int holds) { if (!holds) abort(); }
+#else
+static inline void shmring_assert(int holds) { (void)holds; }
+#endif
+
 /* Tell the processor that this is a spin loop. */
 static inline void shmring_pause(void)
 {
