@@ -152,7 +152,7 @@ def test_batches_without_any_group_do_not_overtake_themselves(ring):
 
 
 def test_wake_counts_reach_the_table(pair):
-    tx, rx = pair
+    tx, _ = pair
     got = []
     with tx.ring.consumer("parked", wait=LONG) as sleeper:
         thread = threading.Thread(target=lambda: got.append(sleeper.recv()))
