@@ -123,7 +123,7 @@ def test_a_released_view_lends_nothing(pair):
             call()
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(4)), ids=str)
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=str)
 def test_room_comes_when_the_oldest_view_is_released(pair, order):
     """Four records fill the ring; whatever the order of release, only a released prefix makes room."""
     tx, rx = pair
