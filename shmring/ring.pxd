@@ -36,4 +36,5 @@ cdef class Ring:
     cdef unpin(self)
     cdef unmap(self)
     cdef check_writable(self)
+    cdef bint is_allocated(self) except -1
     cdef Mapping data_mapping(self, bint writable)

@@ -16,6 +16,7 @@ from shmring._core.futex cimport now_ns
 from shmring._core.layout cimport (CORRUPT, FLAG_SINGLE_PRODUCER, HEADER_BYTES, MAX_CAPACITY, MAX_GROUPS,
                                    MAX_PARTICIPANTS, MIN_CAPACITY, NOT_A_RING, NOT_READY, OTHER_LAYOUT, Fault, Identity,
                                    RingMap, layout_attach, layout_data_offset, layout_point)
+from shmring._core.pages cimport pages_are_memory
 from shmring._core.repair cimport layout_create
 from shmring._core.shutdown cimport shutdown_begin, shutdown_has_begun
 from shmring.mapping cimport Mapping
@@ -23,6 +24,9 @@ from shmring.registry cimport Registry
 
 from shmring import evidence
 from shmring.errors import CorruptRing, Error, LayoutMismatch
+
+cdef enum:
+    POPULATED_BYTES = 64 << 20      # a larger data area is mapped page by page, as it is touched
 
 FOR_EVER = INT64_MAX
 
@@ -361,11 +365,21 @@ cdef class Ring:
         if self.readonly:
             raise ValueError(f"ring {self.name!r} is open for reading only")
 
+    cdef bint is_allocated(self) except -1:
+        """May the data area be mapped in one go? A first lap that takes a page fault for every 4 KiB of both copies is several
+        times slower than all later ones. But that must not allocate what reserve=False left out, nor dirty a file on a disk.
+        """
+        cdef int64_t allocated
+        if self.map.capacity > POPULATED_BYTES or not pages_are_memory(self.fd):
+            return False
+        allocated = os.fstat(self.fd).st_blocks * 512
+        return allocated >= <int64_t> (self.map.data_offset + self.map.capacity)
+
     cdef Mapping data_mapping(self, bint writable):
         cdef Mapping mapping = self.data_writable if writable else self.data_readable
         if mapping is None:
             mapping = Mapping.from_fd(self.fd, self.map.capacity, offset=self.map.data_offset, mirrored=True,
-                                      access="write" if writable else "read")
+                                      access="write" if writable else "read", populate=self.is_allocated())
             if writable:
                 self.data_writable = mapping
             else:

@@ -27,6 +27,7 @@ cdef extern from * nogil:
         long f_type
         long f_bsize
     unsigned int HUGETLBFS_MAGIC
+    unsigned int TMPFS_MAGIC
     int shmring_fstatfs "fstatfs" (int fd, shmring_statfs* buffer) noexcept
 
 
@@ -36,6 +37,12 @@ cdef inline size_t pages_huge_bytes(int fd) noexcept nogil:
     if shmring_fstatfs(fd, &system) != 0 or <unsigned int>system.f_type != HUGETLBFS_MAGIC:
         return 0
     return <size_t>system.f_bsize
+
+
+cdef inline bint pages_are_memory(int fd) noexcept nogil:
+    """Whether the file lives in memory alone (tmpfs, a memfd), so that touching a page costs no device anything."""
+    cdef shmring_statfs system
+    return shmring_fstatfs(fd, &system) == 0 and <unsigned int>system.f_type == TMPFS_MAGIC
 
 
 cdef inline bint pages_cover(char* address, size_t length, int copies, int prot, int flags, int fd,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import stat
 import threading
 
@@ -219,6 +220,26 @@ def test_reserve_allocates_the_pages_at_once(named):
 def test_without_reserve_pages_come_when_they_are_written(named):
     with named.create("1 MiB", reserve=False):
         assert os.stat(named.path()).st_blocks * 512 < 1 << 20
+
+
+def test_attaching_does_not_allocate_what_reserve_left_out(named):
+    with named.create("1 MiB", reserve=False) as ring, ring.producer() as tx, ring.consumer() as rx:
+        tx.send(b"x")
+        assert rx.recv() == b"x"
+        assert os.stat(named.path()).st_blocks * 512 < 1 << 20
+
+
+def test_the_first_lap_takes_no_page_faults(unique_name):
+    message = bytes(65536 - 16)
+    with shmring.create(unique_name, "4 MiB") as ring, ring.producer() as tx, ring.consumer() as rx:
+        target = bytearray(message)
+        tx.send(message)
+        rx.recv_into(target)
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for _ in range(60):
+            tx.send(message)
+            rx.recv_into(target)
+        assert resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before < 200  # 2 x 960 pages were touched
 
 
 def test_no_space_is_an_error_at_creation_with_the_numbers(unique_name):
