@@ -30,6 +30,8 @@ cdef class Participant:
     cdef int held                   # the policy's numbers, as C values
     cdef int yields
     cdef bint parks
+    cdef int lone_cpu               # an adaptive wait's only CPU, or -1
+    cdef bint is_crowded            # somebody else of the ring had only the same CPU when last looked
     cdef int64_t spin_ns
     cdef int64_t slice_ns
     cdef int waiting                # threads inside wait_for

@@ -70,6 +70,8 @@ cdef class Participant:
             raise ValueError(f"ring {ring.name!r} is open for reading only: it has stats(), but no participants")
         self.policy = policy
         self.held, self.yields, self.parks = policy.held, policy.yields, policy.parks
+        self.lone_cpu = policies.lone_cpu() if policy is policies.WaitPolicy.adaptive else -1
+        self.is_crowded = False
         self.spin_ns, self.slice_ns = int(policy.spin_us * 1e3), int(policy.slice_ms * 1e6)
         self.short_slices = membarrier_register() != 0
         self.ring = ring
@@ -247,12 +249,17 @@ cdef class Participant:
         """The phases before a park: looks with the GIL held, a spin without it, yields."""
         cdef int64_t until
         cdef int look
-        for look in range(1, self.held + 1):
+        for look in range(1, (1 if self.is_crowded else self.held) + 1):
             if ready(state, argument):
                 return True
             pause()
             if look % LOOKS_PER_CHECK == 0:
                 self.look_up()
+        if self.lone_cpu >= 0:
+            # Who runs on the only CPU that the other side may use delays what it waits for.
+            self.is_crowded = self.ring.registry.has_neighbour(self.number, self.lone_cpu)
+            if self.is_crowded:
+                return False
         if self.spin_ns:
             until = min(deadline, now_ns() + self.spin_ns)
             while now_ns() < until:

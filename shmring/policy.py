@@ -33,8 +33,8 @@ class WaitPolicy:
     WaitPolicy.spin
         Never sleeps: lowest latency, a whole core while waiting.
     WaitPolicy.adaptive
-        Spins for about as long as a park and a wake would cost, then parks. The default. On a process with one usable CPU it
-        parks at once, as spinning could only delay the other side.
+        Spins for about as long as a park and a wake would cost, then parks. The default. A process that is confined to one CPU
+        parks at once while another participant is confined to the same one, as spinning could only delay that.
     WaitPolicy.park
         Looks twice, then parks: no CPU beyond the work itself.
     """
@@ -92,10 +92,14 @@ _PRESETS = {"spin": WaitPolicy.spin, "adaptive": WaitPolicy.adaptive, "park": Wa
 
 
 def resolve(wait: WaitPolicy | str) -> WaitPolicy:
-    """The policy that `wait` names. "adaptive" becomes "park" where spinning is in vain: on a single usable CPU."""
+    """The policy that `wait` names."""
     policy = _PRESETS.get(wait) if isinstance(wait, str) else wait
     if not isinstance(policy, WaitPolicy):
         raise ValueError(f"wait is a WaitPolicy or one of {', '.join(map(repr, _PRESETS))}, not {wait!r}")
-    if policy is WaitPolicy.adaptive and len(os.sched_getaffinity(0)) == 1:
-        return WaitPolicy.park
     return policy
+
+
+def lone_cpu() -> int:
+    """The only CPU that this thread may use; -1 if there are several."""
+    usable = os.sched_getaffinity(0)
+    return min(usable) if len(usable) == 1 else -1

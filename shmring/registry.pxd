@@ -19,5 +19,6 @@ cdef class Registry:
     cdef int repair(self) except -1
     cdef bury(self, uint32_t number)
     cdef bint is_alive(self, uint32_t number) except -1
+    cdef bint has_neighbour(self, uint32_t number, int cpu) noexcept
     cdef object describe(self, uint32_t number)
     cdef object describe_holder(self, uint32_t holder)

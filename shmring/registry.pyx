@@ -17,7 +17,7 @@ from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 from shmring._core.doorbell cimport doorbell_ring_all
-from shmring._core.futex cimport byte_is_locked, lock_byte, unlock_all
+from shmring._core.futex cimport byte_is_locked, is_confined_to, lock_byte, unlock_all
 from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES, LOCK_PARTICIPANT,
                                    LOCK_REGISTRY, ROLE_PRODUCER, Slot)
 from shmring._core.repair cimport (group_begin, group_end, group_member, group_state, participant_bury,
@@ -215,6 +215,18 @@ cdef class Registry:
         # Held, but perhaps only by a child that inherited the descriptor: a dead pid overrules.
         return not evidence.is_gone(evidence.Identity(slot.pid, slot.start_time, slot.pid_namespace,
                                                       PyBytes_FromStringAndSize(<char*> slot.boot_id, 16)))
+
+    cdef bint has_neighbour(self, uint32_t number, int cpu) noexcept:
+        """Is some other participant than `number` confined to that CPU, as far as we can see? Not those in other pid namespaces."""
+        cdef Slot* mine = &self.map.participants[number]
+        cdef Slot* slot
+        cdef uint32_t other
+        for other in range(self.map.n_participants):
+            slot = &self.map.participants[other]
+            if (other != number and participant_is_active(slot) and slot.pid_namespace == mine.pid_namespace
+                    and is_confined_to(slot.pid, cpu) > 0):
+                return True
+        return False
 
     cdef object describe_holder(self, uint32_t holder):
         """Who has a role, for messages; `holder` is the word that says so: slot number + 1, or 0."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 
 import pytest
@@ -173,3 +174,29 @@ def test_threads_that_wait_for_different_room_are_all_served(ring):
         for each in threads:
             each.join()
         assert lengths == sorted([48] * 64 + [2000, 0, 1000, 100])
+
+
+@pytest.fixture
+def confined():
+    """To one CPU, for as long as the test lasts."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+def parks_of_short_waits(ring, rx):
+    for _ in range(50):
+        with pytest.raises(TimeoutError):
+            rx.recv(timeout=15e-6)  # shorter than an adaptive wait stays awake
+    return sum(each.parks for each in ring.stats().participants)
+
+
+def test_an_adaptive_wait_spins_on_a_cpu_of_its_own(confined):
+    with shmring.anonymous(4096) as ring, ring.consumer() as rx:
+        assert parks_of_short_waits(ring, rx) == 0
+
+
+def test_an_adaptive_wait_leaves_a_shared_cpu_to_the_others(confined):
+    with shmring.anonymous(4096) as ring, ring.consumer() as rx, ring.producer():
+        assert parks_of_short_waits(ring, rx) > 0

@@ -72,6 +72,20 @@ static inline int shmring_futex_wake(shmring_u32 *word, int count)
 
 static inline void shmring_yield(void) { sched_yield(); }
 
+/* 1: the process (its main thread; 0: this thread) may run on that CPU and on no other; 0: elsewhere, too; negative errno. */
+static inline int shmring_is_confined_to(int pid, int cpu)
+{
+    unsigned long mask[8192 / (8 * sizeof(unsigned long))];
+    const int bits = 8 * sizeof *mask;
+    long bytes = syscall(SYS_sched_getaffinity, pid, sizeof mask, mask);
+    if (bytes < 0)
+        return -errno;
+    for (int word = 0; word < bytes / (long)sizeof *mask; word++)
+        if (mask[word] != (word == cpu / bits ? 1ul << cpu % bits : 0))
+            return 0;
+    return 1;
+}
+
 /* The asymmetric fence of the doorbell. A process that notifies without a fence registers once; a waiter then makes every
  * running thread of every registered process pass a full fence. 0, or a negative errno where the kernel or a seccomp filter
  * refuses. */
