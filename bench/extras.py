@@ -31,14 +31,19 @@ def measure(rounds: int, cpus: list[int | None], names: list[str]) -> dict:
 
 
 def import_times(runs: int) -> dict[str, list[float]]:
-    """Wall-clock milliseconds of `python -c pass` and of `python -c "import shmring"`, in turn."""
+    """Wall-clock milliseconds of `python -c pass` and of `python -c "import shmring"`, in turn.
+
+    With byte code at hand, as pip leaves it, whatever PYTHONDONTWRITEBYTECODE says here.
+    """
     times: dict[str, list[float]] = {"bare": [], "shmring": []}
-    for i in range(runs + 1):
-        for name, code in (("bare", "pass"), ("shmring", "import shmring")):
-            began = time.perf_counter()
-            subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
-            if i:  # the first one reads the files from disk
-                times[name].append((time.perf_counter() - began) * 1e3)
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": cache}
+        for i in range(runs + 1):
+            for name, code in (("bare", "pass"), ("shmring", "import shmring")):
+                began = time.perf_counter()
+                subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+                if i:  # the first one reads the files from disk, and writes the byte code
+                    times[name].append((time.perf_counter() - began) * 1e3)
     return times
 
 
