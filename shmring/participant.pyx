@@ -12,7 +12,7 @@ import errno
 import os
 import weakref
 
-from cython cimport no_gc_clear
+from cython cimport freelist, no_gc_clear
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -388,6 +388,7 @@ cdef bint spin(Ready ready, const void* state, uint64_t argument, int64_t until)
     return is_ready
 
 
+@freelist(8)                            # one per claim
 @no_gc_clear                            # a buffer of it may be released after the collector has cleared a cycle
 cdef class Lease:
     def __getbuffer__(self, Py_buffer* buffer, int flags):
