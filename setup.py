@@ -1,14 +1,20 @@
-"""Builds the five extension modules. Everything else about the package is in pyproject.toml.
+"""Builds the extension modules. Everything else about the package is in pyproject.toml.
 
 SHMRING_DEBUG=1 compiles the kernel's own assertions in; they are off in wheels.
 """
 
 import os
+import platform
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-PORTS = ["sigbus", "region", "mapping", "registry", "ring", "participant", "producer", "consumer", "stats", "waitv"]
+PORTS = [
+    "sigbus", "region", "mapping", "registry", "ring", "participant", "sender", "producer", "receiver", "view", "member",
+    "consumer", "observer", "stats", "waitv",
+]
+# cmpxchg16b, which every x86-64 machine of the last fifteen years has, inline instead of a call.
+PAIRS = ["-mcx16"] if platform.machine() in ("x86_64", "AMD64") else []
 DEBUG = os.environ.get("SHMRING_DEBUG") == "1"
 
 extensions = [
@@ -17,7 +23,7 @@ extensions = [
         [f"shmring/{port}.pyx"],
         include_dirs=["shmring/include"],
         define_macros=[("SHMRING_DEBUG", "1")] if DEBUG else [],
-        extra_compile_args=["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Wno-unused-parameter"],
+        extra_compile_args=["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Wno-unused-parameter", *PAIRS],
         depends=[f"shmring/include/shmring/{header}.h" for header in ("atomic", "futex", "layout")],
     )
     for port in PORTS

@@ -16,7 +16,7 @@ def main():
             process = multiprocessing.get_context(method).Process(target=child, args=(ring, method))
             process.start()
             print(rx.recv(timeout=30).decode())
-            process.join()  # one producer at a time: the next child takes over
+            process.join()
 
 
 if __name__ == "__main__":

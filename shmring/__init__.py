@@ -21,6 +21,8 @@ from shmring.errors import (
     LayoutMismatch,
     MemberTaken,
     MessageTooLarge,
+    ProducerDied,
+    ProducersGone,
     ProducerTaken,
     RingExists,
     RingNotFound,
@@ -28,6 +30,7 @@ from shmring.errors import (
     ShutDown,
     TooManyGroups,
     TooManyParticipants,
+    TooManyViews,
     WrongProcess,
 )
 from shmring.mapping import Mapping
@@ -48,8 +51,12 @@ __all__ = [
     "Mapping",
     "MemberTaken",
     "MessageTooLarge",
+    "ObservedView",
+    "Observer",
     "Producer",
+    "ProducerDied",
     "ProducerTaken",
+    "ProducersGone",
     "Ring",
     "RingExists",
     "RingNotFound",
@@ -58,6 +65,7 @@ __all__ = [
     "Stats",
     "TooManyGroups",
     "TooManyParticipants",
+    "TooManyViews",
     "View",
     "WaitPolicy",
     "WrongProcess",
@@ -70,7 +78,15 @@ __all__ = [
 ]
 
 # Loaded when first used: a ring alone does not need them.
-_LATE = {"Claim": "producer", "Consumer": "consumer", "Producer": "producer", "Stats": "snapshot", "View": "consumer"}
+_LATE = {
+    "Claim": "producer",
+    "Consumer": "consumer",
+    "ObservedView": "view",
+    "Observer": "observer",
+    "Producer": "producer",
+    "Stats": "snapshot",
+    "View": "view",
+}
 
 
 def __getattr__(name):

@@ -2,7 +2,7 @@ import os
 from collections.abc import Iterable
 from typing import Literal, TypeVar
 
-from shmring.consumer import Consumer, View
+from shmring.consumer import Consumer
 from shmring.errors import (
     ClaimOpen,
     CorruptRing,
@@ -11,6 +11,8 @@ from shmring.errors import (
     LayoutMismatch,
     MemberTaken,
     MessageTooLarge,
+    ProducerDied,
+    ProducersGone,
     ProducerTaken,
     RingExists,
     RingNotFound,
@@ -18,23 +20,26 @@ from shmring.errors import (
     ShutDown,
     TooManyGroups,
     TooManyParticipants,
+    TooManyViews,
     WrongProcess,
 )
 from shmring.mapping import Mapping
+from shmring.observer import Observer
 from shmring.policy import WaitPolicy
 from shmring.producer import Claim, Producer
 from shmring.ring import Ring
 from shmring.snapshot import Stats
+from shmring.view import ObservedView, View
 
 __version__: str
 
-_Handle = TypeVar("_Handle", Producer, Consumer, Producer | Consumer)
+_Handle = TypeVar("_Handle", bound=Producer | Consumer | Observer)
 
 def create(
     name: str | os.PathLike[str],
     capacity: int | str = "16 MiB",
     *,
-    producers: Literal["single", "multi"] = "single",
+    producers: Literal["single", "multi"] = "multi",
     mode: int = 0o600,
     exist_ok: bool = False,
     max_participants: int = 64,
@@ -46,7 +51,7 @@ def open(name: str | os.PathLike[str], *, timeout: float | None = None, readonly
 def anonymous(
     capacity: int | str = "16 MiB",
     *,
-    producers: Literal["single", "multi"] = "single",
+    producers: Literal["single", "multi"] = "multi",
     max_participants: int = 64,
     max_groups: int = 16,
     align: Literal[16, 64] = 16,
@@ -67,8 +72,12 @@ __all__ = [
     "Mapping",
     "MemberTaken",
     "MessageTooLarge",
+    "ObservedView",
+    "Observer",
     "Producer",
+    "ProducerDied",
     "ProducerTaken",
+    "ProducersGone",
     "Ring",
     "RingExists",
     "RingNotFound",
@@ -77,6 +86,7 @@ __all__ = [
     "Stats",
     "TooManyGroups",
     "TooManyParticipants",
+    "TooManyViews",
     "View",
     "WaitPolicy",
     "WrongProcess",

@@ -47,7 +47,7 @@ class ProducerTaken(Error, BlockingIOError):
 
 
 class MemberTaken(Error, BlockingIOError):
-    """An exclusive group has a live member; the text names its pid."""
+    """A group is read by live members, who are in the way of what was asked; the text names their pids."""
 
 
 class TooManyParticipants(Error, OSError):
@@ -68,6 +68,18 @@ class WrongProcess(Error, RuntimeError):
 
 class ShutDown(Error):
     """The ring was shut down: at once for producers, after the last message for consumers."""
+
+
+class ProducersGone(ShutDown):
+    """A consumer made with end_with_producers=True has everything, and the last producer left."""
+
+
+class ProducerDied(Error, EOFError):
+    """The same, but a producer died, and no other one came after it: messages may be missing. The text names its pid."""
+
+
+class TooManyViews(Error, BufferError):
+    """A member of a group holds as many records apart from each other as it can; release some views first."""
 
 
 class Lapped(Error):

@@ -50,6 +50,8 @@ def start_time(pid: int) -> int | None:
 def _identity_of(pid: int) -> Identity:
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
+        if os.readlink("/proc/self") != str(pid):
+            namespace = 0  # /proc is another namespace's: its pids are other processes
         with open("/proc/sys/kernel/random/boot_id") as file:
             boot_id = bytes.fromhex(file.read().strip().replace("-", ""))
         started = start_time(pid) or 0

@@ -1,5 +1,4 @@
 # What producers and consumers have in common: a slot, the proof of life, waiting.
-from cython cimport no_gc_clear
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport u32
@@ -9,6 +8,7 @@ from shmring.ring cimport Ring
 
 cdef enum:
     SHORT_SLICE_NS = 1000000        # a park's slice when membarrier was refused
+    FIRST_DOUBT_NS = 4000000        # how long somebody in the way is waited for before it is asked whether it lives
 
 # Is there something to do? For waiting threads, without the GIL; changes nothing.
 ctypedef bint (*Ready)(const void* state, uint64_t argument) noexcept nogil
@@ -17,9 +17,8 @@ ctypedef bint (*Ready)(const void* state, uint64_t argument) noexcept nogil
 cdef class Participant:
     cdef readonly Ring ring
     cdef Mapping data               # keeps the data area mapped as long as this lives
-    cdef Slot* slot                 # own line pair in the table
+    cdef Slot* slot                 # own lines in the table; NULL for an observer of a ring that is mapped for reading only
     cdef uint32_t number            # slot number
-    cdef uint32_t group_number      # a consumer's group
     cdef int life_fd                # own open file description; holds the lock that proves life
     cdef int pid                    # of the process that made this
     cdef unsigned int epoch         # process_epoch when all was last known to be well; 0: closed, or busy with a claim
@@ -39,6 +38,7 @@ cdef class Participant:
     cdef bint is_armed
     cdef int calm                   # waits in a row that ended without a park
     cdef bint short_slices          # membarrier was refused to us: doorbell.pxd
+    cdef unsigned int polls         # calls that found nothing and did not wait
     cdef uint64_t waits             # statistics
     cdef uint64_t parks_done
     cdef uint64_t wakes
@@ -53,15 +53,27 @@ cdef class Participant:
     cdef u32* own_word(self)
     cdef str role_name(self)
 
-    cdef attach(self, Ring ring, object wait, uint32_t role, object name, bint latest)
+    cdef take_role(self)
+    cdef settle_in(self)
+    cdef settle(self, int entry)
+    cdef bint is_too_late(self) noexcept
+    cdef bint is_blocked(self) noexcept
+    cdef doubt(self)
+    cdef departing(self)
+    cdef departed(self)
+
+    cdef attach(self, Ring ring, object wait, uint32_t role)
+    cdef adopt_policy(self, object policy)
+    cdef take_slot(self, uint32_t role, uint32_t group, uint64_t head)
+    cdef bint enter(self, uint32_t number, uint32_t role, uint32_t group, uint64_t head) except -1
     cdef check(self)
-    cdef take_role(self, uint32_t role, object name, bint latest)
-    cdef take_slot(self, uint32_t role)
     cdef void note_wakes(self, int woken) noexcept
     cdef end_wait(self)
     cdef repair_quietly(self)
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
+    cdef int poll(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
     cdef bint wait_awake(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
+    cdef note_poll(self)
     cdef look_up(self)
     cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
     cdef calm_down(self)
@@ -69,16 +81,3 @@ cdef class Participant:
     cdef end_park(self)
     cdef arm(self)
     cdef detach(self)
-
-
-@no_gc_clear
-cdef class Lease:
-    # Bytes of the ring lent to Python through the buffer protocol; counted, so that nothing unmaps them meanwhile.
-    cdef Participant owner
-    cdef char* address
-    cdef Py_ssize_t size
-    cdef bint is_readonly
-    cdef bint has_ended             # the claim or view that it belongs to
-    cdef Py_ssize_t exports         # live buffers
-
-    cdef end(self, object memory)

@@ -12,37 +12,35 @@ import errno
 import os
 import weakref
 
-from cython cimport freelist, no_gc_clear
-from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from shmring._core.atomic cimport pause, u32
 from shmring._core.doorbell cimport WAKE_ALL, bell_arm, bell_disarm, bell_park, bell_ring, bell_sequence, bell_unpark
-from shmring._core.futex cimport futex_wait, lock_byte, membarrier_register, now_ns, yield_slice
-from shmring._core.layout cimport (GROUP_ACTIVE, LOCK_PARTICIPANT, OK, ROLE_CONSUMER, ROLE_PRODUCER, Bell, Fault, Slot)
-from shmring._core.repair cimport (group_check, group_member, group_take, participant_become_sole, participant_depart,
-                                   participant_enter, participant_is_active, participant_join, participant_note_parks,
-                                   participant_note_waits, participant_note_wakes, participant_sole)
+from shmring._core.futex cimport futex_wait, lock_byte, membarrier_register, now_ns, sleep_until, yield_slice
+from shmring._core.layout cimport LOCK_PARTICIPANT, ROLE_PRODUCER, Bell, Slot
+from shmring._core.membership cimport (participant_depart, participant_enter, participant_group, participant_has_left,
+                                       participant_is_free, participant_is_orphan, participant_join,
+                                       participant_note_parks, participant_note_waits, participant_note_wakes)
 from shmring.mapping cimport Mapping
-from shmring.ring cimport FOR_EVER, Ring, corrupt
+from shmring.ring cimport FOR_EVER, Ring
 from shmring.sigbus cimport process_epoch
 
 from shmring import evidence, policy as policies
-from shmring.errors import MemberTaken, ProducerTaken, ShutDown, TooManyParticipants, WrongProcess
+from shmring.errors import TooManyParticipants, WrongProcess
 from shmring.registry import close_lock_descriptor
 
 cdef enum:
     CALM_ENOUGH = 64                # waits in a row without a park after which the armed bit goes
     LOOKS_PER_CLOCK = 64            # looks between two readings of the clock
+    POLLS_PER_REPAIR = 1024         # calls that do not wait and find nothing, between two looks for the dead
     LOOKS_PER_CHECK = 10000         # looks with the GIL held between two times that signals are served
 
 cdef int64_t UNTIL_CHECK_NS = 1000000       # how long a released spin goes on before signals are served
 
 # Leaving with the interpreter is not dying: nobody should have to repair after it.
 attached = weakref.WeakSet()
-
 
 @atexit.register
 def leave_all():
@@ -62,17 +60,14 @@ cdef class Participant:
 
     # ---- joining and leaving -------------------------------------------------------------------------------------
 
-    cdef attach(self, Ring ring, object wait, uint32_t role, object name, bint latest):
-        """Take a slot and a role: the single producer's, or membership of the group `name`."""
+    cdef attach(self, Ring ring, object wait, uint32_t role):
+        """Take a slot and a role: a producer's, a member's of a group, or an observer's."""
         policy = policies.resolve(wait)
         ring.check_open()
         if ring.readonly:
-            raise ValueError(f"ring {ring.name!r} is open for reading only: it has stats(), but no participants")
-        self.policy = policy
-        self.held, self.yields, self.parks = policy.held, policy.yields, policy.parks
-        self.lone_cpu = policies.lone_cpu() if policy is policies.WaitPolicy.adaptive else -1
-        self.is_crowded = False
-        self.spin_ns, self.slice_ns = int(policy.spin_us * 1e3), int(policy.slice_ms * 1e6)
+            raise ValueError(f"ring {ring.name!r} is open for reading only: it has stats() and observers (lossy=True), but no "
+                             f"producers and no groups")
+        self.adopt_policy(policy)
         self.short_slices = membarrier_register() != 0
         self.ring = ring
         self.pid = os.getpid()
@@ -82,10 +77,13 @@ cdef class Participant:
             self.life_fd = ring.registry.open_lock_descriptor()
             with ring.registry.lock():
                 ring.registry.repair()
-                self.take_role(role, name, latest)
+                self.take_role()
+            self.settle_in()
         except BaseException:
+            if self.slot != NULL:
+                participant_depart(&ring.map, self.number)
             if self.life_fd >= 0:
-                close_lock_descriptor(self.life_fd)     # a slot that was taken is a dead one's now
+                close_lock_descriptor(self.life_fd)
                 self.life_fd = -1
             ring.unpin()
             raise
@@ -94,60 +92,49 @@ cdef class Participant:
         ring.participants.add(self)
         attached.add(self)
 
-    cdef take_role(self, uint32_t role, object name, bint latest):
-        cdef Fault fault
-        cdef uint32_t holder
-        if role == ROLE_PRODUCER:
-            holder = participant_sole(&self.ring.map)
-            if holder and self.ring.registry.is_alive(holder - 1):
-                raise ProducerTaken(errno.EAGAIN, f"ring {self.ring.name!r} is for a single producer and has one: "
-                                                  f"{self.ring.registry.describe(holder - 1)}")
-        else:
-            found = self.ring.registry.find_group(name)
-            if found is not None:
-                self.group_number = found
-                holder = group_member(&self.ring.map, self.group_number)
-                if holder and self.ring.registry.is_alive(holder - 1):
-                    raise MemberTaken(errno.EAGAIN, f"group {name!r} of ring {self.ring.name!r} has its member: "
-                                                    f"{self.ring.registry.describe(holder - 1)}")
-                if group_check(&self.ring.map, self.group_number, &fault) != OK:
-                    raise corrupt(&fault, self.ring.name)
-        self.take_slot(role)
-        if role == ROLE_PRODUCER:
-            participant_become_sole(&self.ring.map, self.number)
-            return
-        if found is None:                   # last, so that no failure leaves a group behind that nobody reads
-            self.group_number = self.ring.registry.make_group(name, latest)
-        participant_join(self.slot, self.group_number)
-        group_take(&self.ring.map, self.group_number, self.number)
+    cdef adopt_policy(self, object policy):
+        self.policy = policy
+        self.held, self.yields, self.parks = policy.held, policy.yields, policy.parks
+        self.lone_cpu = policies.lone_cpu() if policy is policies.WaitPolicy.adaptive else -1
+        self.is_crowded = False
+        self.spin_ns, self.slice_ns = int(policy.spin_us * 1e3), int(policy.slice_ms * 1e6)
 
-    cdef take_slot(self, uint32_t role):
-        """The first slot that is free and whose life lock nobody holds (an orphaned child may hold a free one's)."""
+    cdef take_slot(self, uint32_t role, uint32_t group, uint64_t head):
+        """The first slot that is free and whose life lock nobody holds (an orphaned child may hold a free one's); if there is
+        none, one whose dead owner left claims in the same group. Returns whether it has such claims.
+        """
         cdef uint32_t number
-        cdef int64_t offset
-        cdef Slot fields
-        me = evidence.own_identity()
         for number in range(self.ring.map.n_participants):
-            if participant_is_active(&self.ring.map.participants[number]):
-                continue
-            offset = LOCK_PARTICIPANT + number
-            if lock_byte(self.life_fd, offset, 0) != 0:
-                continue
-            memset(&fields, 0, sizeof(Slot))
-            fields.role = role
-            fields.pid = me.pid
-            fields.start_time = me.start_time
-            fields.pid_namespace = me.pid_namespace
-            for i in range(16):
-                fields.boot_id[i] = me.boot_id[i]
-            self.number = number
-            self.slot = &self.ring.map.participants[number]
-            participant_enter(self.slot, &fields)
-            return
+            if participant_has_left(&self.ring.map.participants[number]):
+                self.ring.registry.bury(number, False)          # just now: repair has not seen it
+            if participant_is_free(&self.ring.map.participants[number]) and self.enter(number, role, group, head):
+                return False
+        for number in range(self.ring.map.n_participants):
+            if (group < self.ring.map.n_groups and participant_is_orphan(&self.ring.map.participants[number])
+                    and participant_group(&self.ring.map.participants[number]) == group and self.enter(number, role, group, head)):
+                return True
         holders = [self.ring.registry.describe(number) for number in range(min(4, self.ring.map.n_participants))]
         raise TooManyParticipants(errno.EAGAIN, f"ring {self.ring.name!r} has room for {self.ring.map.n_participants} "
-                                                f"participants, all are alive ({', '.join(holders)}, ...); create it with a "
+                                                f"participants, and all is taken ({', '.join(holders)}, ...); create it with a "
                                                 f"larger max_participants")
+
+    cdef bint enter(self, uint32_t number, uint32_t role, uint32_t group, uint64_t head) except -1:
+        cdef Slot fields
+        me = evidence.own_identity()
+        if lock_byte(self.life_fd, LOCK_PARTICIPANT + number, 0) != 0:
+            return False
+        memset(&fields, 0, sizeof(Slot))
+        fields.role = role
+        fields.pid = me.pid
+        fields.start_time = me.start_time
+        fields.pid_namespace = me.pid_namespace
+        for i in range(16):
+            fields.boot_id[i] = me.boot_id[i]
+        participant_join(&fields, group)
+        self.number = number
+        self.slot = &self.ring.map.participants[number]
+        participant_enter(&self.ring.map, number, &fields, head)
+        return True
 
     def close(self):
         """Leave the ring. Threads that wait in this handle get ValueError. May be repeated.
@@ -170,22 +157,31 @@ cdef class Participant:
         self.is_closed = True
         self.epoch = 0
         if self.waiting:
-            bell_ring(self.own_word(), WAKE_ALL)        # the last of them detaches: it may be the caller of this very handler
+            if self.slot != NULL:                       # else it polls, and the word is not ours to write
+                bell_ring(self.own_word(), WAKE_ALL)    # the last of them detaches: it may be the caller of this very handler
         else:
             self.detach()
 
     cdef detach(self):
         """Give up slot, lock and mappings. Takes no lock of the ring and waits for nobody."""
-        participant_depart(&self.ring.map, self.number)
-        close_lock_descriptor(self.life_fd)
-        self.life_fd = -1
+        if self.slot != NULL:
+            self.departing()
+            participant_depart(&self.ring.map, self.number)
+            close_lock_descriptor(self.life_fd)
+            self.life_fd = -1
+            self.departed()
         self.ring.participants.discard(self)
         self.ring.unpin()
+
+    cdef departing(self):
+        """What has to be in order before others take the slot over."""
+
+    cdef departed(self):
+        """For what others should learn at once."""
 
     def __enter__(self):
         self.check()
         return self
-
     def __exit__(self, *_):
         self.close()
 
@@ -220,12 +216,14 @@ cdef class Participant:
 
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
         """Until ready(state, argument): 1. Until the deadline: 0. Spins, yields and parks as the policy says."""
+        cdef int64_t doubt_at = 0, doubt_ns = FIRST_DOUBT_NS
         cdef int slices = 0
-        cdef bint is_ready = False
         self.waits += 1
-        participant_note_waits(self.slot, self.waits)
         self.waiting += 1
         try:
+            if self.slot == NULL:
+                return self.poll(ready, state, argument, deadline)
+            participant_note_waits(self.slot, self.waits)
             if self.wait_awake(ready, state, argument, deadline):
                 self.calm_down()
                 return 1
@@ -233,17 +231,49 @@ cdef class Participant:
                 if now_ns() >= deadline:
                     return ready(state, argument)
                 self.look_up()
+                if doubt_at == 0 and self.is_blocked():
+                    doubt_at = now_ns() + doubt_ns
                 if not self.parks:
-                    is_ready = spin(ready, state, argument, min(deadline, now_ns() + UNTIL_CHECK_NS))
-                else:
-                    is_ready = self.park_once(ready, state, argument, deadline)
-                if is_ready:
+                    if spin(ready, state, argument, min(deadline, now_ns() + UNTIL_CHECK_NS)):
+                        return 1
+                elif self.park_once(ready, state, argument, min(deadline, doubt_at) if doubt_at else deadline):
                     return 1
                 slices += 1
-                if self.parks and slices >= 16 and slices & (slices - 1) == 0:     # after 16, 32, 64, ... slices
+                if doubt_at:
+                    # Somebody is in the way: does it live? Asked after 4 ms, 8 ms, 16 ms, ...
+                    if now_ns() >= doubt_at:
+                        self.repair_quietly()
+                        if ready(state, argument):
+                            return 1
+                        self.doubt()
+                        doubt_ns = min(2 * doubt_ns, <int64_t> FIRST_DOUBT_NS << 10)
+                        doubt_at = 0
+                elif slices & (slices - 1) == 0 and self.parks:     # after 1, 2, 4, 8, ... slices
                     self.repair_quietly()
         finally:
             self.end_wait()
+
+    cdef int poll(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
+        """wait_for, for who may not write into the ring, so that nobody can wake it: looks every millisecond."""
+        cdef int64_t until
+        cdef int look = 0
+        if self.wait_awake(ready, state, argument, deadline):
+            return 1
+        while not ready(state, argument):
+            if now_ns() >= deadline:
+                return 0
+            self.look_up()
+            look += 1
+            if look % 64 == 0:
+                self.doubt()
+            until = min(deadline, now_ns() + UNTIL_CHECK_NS)
+            if not self.parks:
+                if spin(ready, state, argument, until):
+                    return 1
+            else:
+                with nogil:
+                    sleep_until(until)
+        return 1
 
     cdef bint wait_awake(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
         """The phases before a park: looks with the GIL held, a spin without it, yields."""
@@ -255,7 +285,7 @@ cdef class Participant:
             pause()
             if look % LOOKS_PER_CHECK == 0:
                 self.look_up()
-        if self.lone_cpu >= 0:
+        if self.lone_cpu >= 0 and self.slot != NULL:
             # Who runs on the only CPU that the other side may use delays what it waits for.
             self.is_crowded = self.ring.registry.has_neighbour(self.number, self.lone_cpu)
             if self.is_crowded:
@@ -276,6 +306,12 @@ cdef class Participant:
                 return False
         return False
 
+    cdef note_poll(self):
+        """Found nothing, and does not wait. Who only polls looks after the dead, too, now and then."""
+        self.polls += 1
+        if self.polls % POLLS_PER_REPAIR == 0 and self.slot != NULL:
+            self.repair_quietly()
+
     cdef look_up(self):
         """Serve signals, and see whether this handle was closed or its memory cut."""
         PyErr_CheckSignals()
@@ -295,9 +331,13 @@ cdef class Participant:
             self.detach()
 
     cdef repair_quietly(self):
-        """Long waits look after the dead, whose wait bits cost every notifier something."""
+        """Look after the dead: what they held, and their wait bits, which cost every notifier something."""
+        if self.slot == NULL:
+            return                          # we may only read
         try:
-            self.ring.registry.try_repair()
+            with self.ring.registry.try_lock() as held:
+                if held:
+                    self.ring.registry.repair(self.slot)
         except OSError:
             pass                            # no descriptor left, say; somebody else will
 
@@ -312,6 +352,8 @@ cdef class Participant:
         try:
             if ready(state, argument):
                 return True
+            if self.is_too_late():
+                return False                # look again, from what is true now
             with nogil:
                 futex_wait(word, sequence, until)
         finally:
@@ -362,6 +404,26 @@ cdef class Participant:
     cdef void announce(self, uint64_t argument, uint32_t sequence) noexcept:
         """Say in shared memory what is waited for, where notifiers want to know."""
 
+    cdef take_role(self):
+        """Take a slot, with the registry lock held."""
+
+    cdef settle_in(self):
+        """What has to be waited for, without the lock, before the role can be used."""
+
+    cdef bint is_blocked(self) noexcept:
+        """Does it wait for something that a dead participant may be holding back?"""
+        return False
+
+    cdef doubt(self):
+        """Nobody dead was in the way. Is it damage?"""
+
+    cdef bint is_too_late(self) noexcept:
+        """Has what was announced come to pass already, so that nobody will wake us for it?"""
+        return False
+
+    cdef settle(self, int entry):
+        """A view of a record in that claim has ended."""
+
     cdef Bell* own_bell(self):
         return NULL
 
@@ -386,31 +448,3 @@ cdef bint spin(Ready ready, const void* state, uint64_t argument, int64_t until)
             if now_ns() >= until:
                 break
     return is_ready
-
-
-@freelist(8)                            # one per claim
-@no_gc_clear                            # a buffer of it may be released after the collector has cleared a cycle
-cdef class Lease:
-    def __getbuffer__(self, Py_buffer* buffer, int flags):
-        if self.has_ended or self.owner.is_closed:
-            raise ValueError("the claim or view that lent this memory has ended")
-        PyBuffer_FillInfo(buffer, self, self.address, self.size, self.is_readonly, flags)
-        self.exports += 1
-        self.owner.pinned += 1
-        self.owner.ring.exports += 1
-
-    def __releasebuffer__(self, Py_buffer* buffer):
-        self.exports -= 1
-        self.owner.ring.exports -= 1
-        if not self.has_ended:
-            self.owner.pinned -= 1
-
-    cdef end(self, object memory):
-        """The claim or view ends; `memory` is the memoryview that it handed out, or None."""
-        if memory is not None:
-            try:
-                memory.release()
-            except BufferError:
-                pass                        # something made from it lives on; it keeps the ring mapped
-        self.has_ended = True
-        self.owner.pinned -= self.exports

@@ -4,10 +4,10 @@ from typing import final
 
 from typing_extensions import Buffer
 
-from shmring.participant import Participant
+from shmring.sender import Sender
 
 @final
-class Producer(Participant):
+class Producer(Sender):
     def send(self, message: Buffer, timeout: float | None = None) -> None: ...
     def try_send(self, message: Buffer) -> bool: ...
     def send_many(self, messages: Iterable[Buffer], timeout: float | None = None) -> int: ...

@@ -1,60 +1,43 @@
 """The producer port: messages into the ring.
 
-The kernel's produce.pxd does the work; this file turns Python objects into bytes, codes into exceptions, and waits.
+The kernel's produce.pxd and sender.pyx find room and wait for it; this file turns Python objects into bytes there.
 """
 
 from cython cimport final
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
 from cpython.memoryview cimport PyMemoryView_FromObject
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from shmring._core.atomic cimport u32
 from shmring._core.guard cimport guard_copy_is_whole
-from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
-from shmring._core.produce cimport (Writer, produce_aim, produce_finish, produce_has_room, produce_publish,
-                                    produce_reserve, produce_start)
+from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER
+from shmring._core.produce cimport (produce_abort, produce_finish, produce_is_open, produce_most_batch, produce_ponder,
+                                    produce_publish, produce_reserve, produce_reserve_batch, produce_shorten)
 from shmring._core.record cimport record_span
-from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
-from shmring._core.snapshot cimport GroupSnapshot, snapshot_group
-from shmring.participant cimport Lease, Participant, Ready
-from shmring.ring cimport NO_WAIT, Ring, check_timeout, corrupt, deadline_after
+from shmring._core.reserve cimport MOST_MESSAGES
+from shmring._core.shutdown cimport shutdown_is_seen
+from shmring.ring cimport Ring, check_timeout, deadline_after
+from shmring.sender cimport STALE, Sender
 from shmring.sigbus cimport process_epoch
+from shmring.view cimport Lease
 
-from shmring.errors import ClaimOpen, MessageTooLarge, ShutDown
-
-cdef enum:
-    STALE = -100                    # beside the kernel's codes: look at why epoch differs
-
-
-cdef bint writer_is_ready(const void* state, uint64_t span) noexcept nogil:
-    cdef const Writer* writer = <const Writer*> state
-    return produce_has_room(writer, span) or shutdown_is_seen(&writer.ring)
+from shmring.errors import ShutDown
 
 
 @final
-cdef class Producer(Participant):
+cdef class Producer(Sender):
     """Sends messages. Made by `Ring.producer`.
 
     Concurrency: threads of the process that made it may share it; each call is atomic. While a claim is open, other sends
-    raise ClaimOpen. Wait-free except where it waits for room.
+    raise ClaimOpen. Wait-free if the ring is for one producer, else lock-free, except where it waits for room.
     """
 
     def __init__(self, Ring ring, object wait="adaptive"):
         if ring.is_shutdown:
             raise ShutDown(f"ring {ring.name!r} was shut down")
-        self.attach(ring, wait, ROLE_PRODUCER, None, False)
-        self.writer.ring = ring.map
-        self.writer.ring.data = self.data.address
-        self.writer.slot = self.slot
-        self.writer.participant = self.number
-        self.writer.must_fence = self.short_slices
-        self.writer.max_message = ring.max_message
         self.wanted = 0
-        if produce_start(&self.writer) != OK:
-            self.close()
-            raise corrupt(&self.writer.fault, ring.name)
+        self.attach(ring, wait, ROLE_PRODUCER)
 
     def send(self, message, timeout=None):
         """Send one message; wait while the ring is full.
@@ -103,6 +86,7 @@ cdef class Producer(Participant):
             if code == FULL:
                 self.check_sending()
                 self.wanted = buffer.len
+                self.note_poll()
                 return False
             if code != OK:
                 self.raise_code(code, buffer.len)
@@ -132,7 +116,8 @@ cdef class Producer(Participant):
         MessageTooLarge, ShutDown, TypeError, BufferError
             One of them was refused. Those before it are sent; the exception's attribute `sent` says how many.
 
-        Cost: one copy each; one publish, and at most one wake, for each part.
+        Cost: one copy each; one publish, and at most one wake, for each part. With many producers, neighbouring `bytes` objects
+        share one reservation of at most half of the capacity; other messages have one each.
         """
         cdef list batch = messages if type(messages) is list else list(messages)
         cdef Py_ssize_t sent = 0, total = len(batch)
@@ -153,6 +138,10 @@ cdef class Producer(Participant):
             # No Python code runs between reserve and finish, and the writer is consistent before and after, so that whatever
             # a message's buffer method does to this producer is in order.
             while sent < total and sent < len(batch):
+                if self.writer.ring.is_multi and not produce_is_open(&self.writer):
+                    self.open_batch(batch, sent)
+                    if shutdown_is_seen(&self.writer.ring):                 # after reserving, as in try_write
+                        self.check_sending()
                 message = batch[sent]
                 is_bytes = PyBytes_CheckExact(message)
                 if is_bytes:
@@ -178,6 +167,7 @@ cdef class Producer(Participant):
                 finally:
                     if not is_bytes:
                         PyBuffer_Release(&buffer)
+                        message = None              # its finalizer may send; no reservation is open now
                 sent += 1
             if self.epoch != process_epoch:         # the file was cut under the copies
                 self.check_sending()
@@ -188,6 +178,8 @@ cdef class Producer(Participant):
         except BaseException as error:
             if not self.is_closed and (self.epoch == process_epoch or self.is_busy):
                 self.publish()
+            if not self.is_busy:
+                self.departing()
             error.sent = sent
             raise
         return sent
@@ -207,6 +199,7 @@ cdef class Producer(Participant):
         claim.lease.owner = self
         claim.lease.size = nbytes
         claim.lease.address = self.reserve_bytes(nbytes, deadline_after(timeout))
+        produce_ponder(&self.writer, True)
         claim.owner = self
         claim.epoch = self.epoch
         self.is_busy = True
@@ -219,13 +212,19 @@ cdef class Producer(Participant):
         """The fast path: no wait, no exception. A kernel code, or STALE."""
         cdef char* payload = NULL
         cdef int code, woken
-        if self.epoch != process_epoch or shutdown_is_seen(&self.writer.ring):
+        if self.epoch != process_epoch:
             return STALE
         code = produce_reserve(&self.writer, length, &payload)
         if code != OK:
             return code
+        if shutdown_is_seen(&self.writer.ring):                         # after reserving: claim_is_drained rests on it
+            produce_abort(&self.writer)
+            produce_publish(&self.writer)
+            return STALE
         memcpy(payload, data, length)
         if not guard_copy_is_whole(self.epoch, &process_epoch):         # the file was cut under the copy: nothing is published
+            produce_abort(&self.writer)
+            produce_publish(&self.writer)
             return STALE
         produce_finish(&self.writer, length)
         woken = produce_publish(&self.writer)
@@ -241,84 +240,32 @@ cdef class Producer(Participant):
             memcpy(payload, data, length)
             if guard_copy_is_whole(self.epoch, &process_epoch):
                 break
+            self.departing()
             self.check_sending()
         produce_finish(&self.writer, length)
         self.publish()
 
-    cdef char* reserve_bytes(self, uint64_t length, int64_t deadline) except NULL:
-        """Room for `length` bytes at the writer's position, waiting for it until the deadline."""
-        cdef char* payload = NULL
-        cdef int code
-        while True:
-            self.check_sending()
-            code = produce_reserve(&self.writer, length, &payload)
-            if code == OK:
-                return payload
-            if code != FULL:
-                self.raise_code(code, length)
-            self.wanted = length
-            if deadline == NO_WAIT or not self.wait_for(writer_is_ready, &self.writer,
-                                                        record_span(length, self.writer.ring.align), deadline):
-                self.check_sending()
-                self.raise_full(length)
-
-    cdef publish(self):
-        if self.writer.position != self.writer.published:
-            self.note_wakes(produce_publish(&self.writer))
-
-    cdef check_sending(self):
-        if self.is_busy and not self.is_closed:
-            raise ClaimOpen(f"this producer of ring {self.ring.name!r} has an open claim; commit or abort it first")
-        if self.epoch != process_epoch:
-            self.check()
-        if shutdown_has_begun(&self.writer.ring):
-            raise ShutDown(f"ring {self.ring.name!r} was shut down")
-
-    cdef raise_code(self, int code, uint64_t length):
-        if code == TOO_LARGE:
-            raise MessageTooLarge(f"a message of {length} bytes cannot fit into ring {self.ring.name!r}: its largest has "
-                                  f"{self.writer.max_message} (capacity {self.writer.ring.capacity})")
-        self.check()                                    # a cut file reads as zeros
-        raise corrupt(&self.writer.fault, self.ring.name)
-
-    cdef raise_full(self, uint64_t length):
-        """TimeoutError that names who is in the way."""
-        cdef uint64_t position = self.writer.position
-        cdef GroupSnapshot group
-        cdef uint32_t number
-        cdef list behind = []
-        for number in range(self.writer.ring.n_groups):
-            if not snapshot_group(&self.writer.ring, number, &group):
-                continue
-            if position + record_span(length, self.writer.ring.align) - group.head <= self.writer.ring.capacity:
-                continue
-            reader = self.ring.registry.describe_holder(group.member)
-            behind.append(f"group {self.ring.registry.group_name(number)!r} is {position - group.head} bytes behind, read by {reader}")
-        raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
-                           f"{'; '.join(behind) or 'room came this moment'}")
-
-    # ---- for waiting ---------------------------------------------------------------------------------------------
-
-    cdef Ready ready_check(self):
-        return writer_is_ready
-
-    cdef const void* ready_state(self):
-        return &self.writer
-
-    cdef uint64_t ready_argument(self):
-        return record_span(self.wanted, self.writer.ring.align)
-
-    cdef void announce(self, uint64_t argument, uint32_t sequence) noexcept:
-        produce_aim(&self.writer, argument, sequence, self.parked != 0)
-
-    cdef Bell* own_bell(self):
-        return self.writer.ring.room_bell
-
-    cdef u32* own_word(self):
-        return &self.writer.ring.room_bell.sequence
-
-    cdef str role_name(self):
-        return "producer"
+    cdef open_batch(self, list batch, Py_ssize_t first):
+        """Many producers: reserve for as many of the messages from `first` on as are bytes objects and find room together. If that
+        is none, each of them reserves for itself. No Python code runs before they are written.
+        """
+        cdef uint64_t span = 0, count = 0, each
+        cdef uint64_t most = produce_most_batch(&self.writer)
+        cdef Py_ssize_t index
+        self.publish()
+        for index in range(first, len(batch)):
+            message = batch[index]
+            if not PyBytes_CheckExact(message) or count == MOST_MESSAGES:
+                break
+            each = record_span(PyBytes_GET_SIZE(message), self.writer.ring.align)
+            if span + each > most:
+                break
+            span += each
+            count += 1
+        while count > 1 and produce_reserve_batch(&self.writer, span, count) == FULL:
+            for index in range(<Py_ssize_t> (count + 1) // 2):
+                count -= 1
+                span -= record_span(PyBytes_GET_SIZE(batch[first + count]), self.writer.ring.align)
 
 
 @final
@@ -353,7 +300,7 @@ cdef class Claim:
         self.finish(self.nbytes if size is None else size)
 
     def abort(self):
-        """Give the room back; nobody sees anything. A claim that has ended stays as it is."""
+        """Give the room back; nobody sees a message. A claim that has ended stays as it is."""
         if self.owner is not None:
             self.end()
 
@@ -362,16 +309,30 @@ cdef class Claim:
             raise ValueError("this claim was committed or aborted already")
 
     cdef finish(self, Py_ssize_t length):
-        cdef Producer owner = self.owner
+        cdef Sender owner = self.owner
         self.check_open()
         if not 0 <= length <= self.nbytes:
             raise ValueError(f"cannot commit {length} bytes of a claim for {self.nbytes}")
-        self.end()
-        owner.check_sending()                       # not if the file was cut meanwhile, or the ring shut down
+        self.let_go()
+        produce_ponder(&owner.writer, False)
+        try:
+            owner.check_sending()                   # not if the file was cut meanwhile, or the ring shut down
+        except BaseException:
+            owner.departing()
+            raise
+        produce_shorten(&owner.writer, length)
         produce_finish(&owner.writer, length)
         owner.publish()
 
     cdef end(self):
+        """Abort."""
+        cdef Sender owner = self.owner
+        self.let_go()
+        if not owner.is_closed:
+            owner.departing()
+
+    cdef let_go(self):
+        """The producer may be used for something else again."""
         self.owner.is_busy = False
         if not self.owner.is_closed:
             self.owner.epoch = self.epoch

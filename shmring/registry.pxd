@@ -1,7 +1,13 @@
 # The tables of groups and participants, for the other ports.
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 
-from shmring._core.layout cimport RingMap
+from shmring._core.claim cimport Reader
+from shmring._core.layout cimport Fault, RingMap, Slot
+from shmring.mapping cimport Mapping
+
+
+# CorruptRing, from the facts that the kernel left.
+cdef object corrupt(Fault* fault, object name)
 
 
 cdef class Registry:
@@ -9,16 +15,38 @@ cdef class Registry:
     cdef int fd                     # the ring's descriptor of the segment; -1 once the ring is closed
     cdef object name                # the ring's, for messages
     cdef bytes uuid                 # the ring's
-    cdef list buried                # descriptions of the dead, to be logged once the lock is free
+    cdef Mapping data               # the data area, writable; mapped when something dead has to be cleaned up there
+    cdef list found                 # what was done for the dead: texts, to be logged once the lock is free
 
     cdef bint wait_for_lock(self, int fd, bint wait) except -1
     cdef find_group(self, str name)
-    cdef uint32_t make_group(self, str name, bint latest) except? 0xffffffff
+    cdef find_alike(self, str name, object ephemeral, object redeliver, bint exclusive)
+    cdef uint32_t make_group(self, str name, uint32_t flags, bint latest) except? 0xffffffff
     cdef remove_group(self, str name)
+    cdef end_group(self, uint32_t number)
     cdef object group_name(self, uint32_t number)
-    cdef int repair(self) except -1
-    cdef bury(self, uint32_t number)
+    cdef enter_group(self, uint32_t number, uint32_t me, bint exclusive, bint must_exchange)
+    cdef bint is_settled(self, uint32_t number, uint32_t me)
+    cdef int repair(self, Slot* finder=*) except -1
+    cdef bury(self, uint32_t number, bint died)
+    cdef bint adopt(self, Reader* reader) except -1
+    cdef uint64_t lately(self) noexcept
     cdef bint is_alive(self, uint32_t number) except -1
+    cdef list live_members(self, uint32_t number)
     cdef bint has_neighbour(self, uint32_t number, int cpu) noexcept
     cdef object describe(self, uint32_t number)
     cdef object describe_holder(self, uint32_t holder)
+    cdef object describe_members(self, uint32_t number)
+    cdef object describe_producers(self)
+    cdef bint any_producer_alive(self) except -1
+    cdef uint32_t dead_producer(self)
+    cdef list describe_obstacles(self, uint64_t span)
+    cdef object describe_holding(self, uint32_t number)
+
+
+cdef class TableLock:
+    cdef Registry registry
+    cdef bint wait                  # for who holds it
+    cdef bint is_held
+    cdef int fd                     # own open file description; -1 outside of the block
+    cdef release(self)

@@ -2,29 +2,38 @@
 
 Owns: the registry lock, and the descriptors whose file locks must not survive in a forked child.
 
-Invariant: only who holds the lock writes the tables (the functions of _core/repair.pxd). The kernel drops the lock with its
+Invariant: only who holds the lock writes the tables (the functions of _core/membership.pxd and repair.pxd). The kernel drops the lock with its
 holder, and whatever that one left half done is done again or undone by the next.
 """
 
+import errno
 import os
 from _thread import RLock, get_ident     # what threading gives, without the time that importing it takes
-from contextlib import contextmanager
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EACCES, EAGAIN, EINTR
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from shmring._core.claim cimport Reader
 from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.futex cimport byte_is_locked, is_confined_to, lock_byte, unlock_all
-from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES, LOCK_PARTICIPANT,
-                                   LOCK_REGISTRY, ROLE_PRODUCER, Slot)
-from shmring._core.repair cimport (group_begin, group_end, group_member, group_state, participant_bury,
-                                   participant_has_left, participant_is_active)
+from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_DROP, GROUP_EPHEMERAL, GROUP_EXCLUSIVE, GROUP_FREE, GROUP_JOINING,
+                                   GROUP_NAME_BYTES, LOCK_PARTICIPANT, LOCK_REGISTRY, NONE, ROLE_CONSUMER, ROLE_OBSERVER,
+                                   ROLE_PRODUCER, Fault, OK, RingMap, Slot)
+from shmring._core.membership cimport (group_begin, group_check, group_count, group_end, group_flags, group_has_member,
+                                       group_is_being_claimed, group_is_settled, group_members, group_set_exclusive, group_set_members,
+                                       group_set_orphans, group_set_settled, group_share, group_state,
+                                       group_unshare, participant_group,
+                                       participant_has_left, participant_is_active, participant_is_orphan)
+from shmring._core.repair cimport ORPHANED, adopt_orphan, repair_bury, repair_free, repair_note
+from shmring._core.reserve cimport reserve_lately
+from shmring._core.snapshot cimport GroupSnapshot, snapshot_group, snapshot_hold, snapshot_tail
+from shmring.mapping cimport Mapping
 
 from shmring import evidence
-from shmring.errors import MemberTaken, TooManyGroups
+from shmring.errors import CorruptRing, MemberTaken, TooManyGroups
 
 # Descriptors whose locks must not survive in a forked child: it would keep them alive for a parent that died.
 lock_descriptors = set()
@@ -50,11 +59,58 @@ os.register_at_fork(before=descriptors_change.acquire, after_in_parent=descripto
 
 def close_lock_descriptor(int fd):
     """Give up the locks of `fd` at once (a child forked in C may have a copy of it), and close it."""
+    if fd in lock_descriptors:              # before a signal can interrupt us below
+        unlock_all(fd)
     with descriptors_change:
         if fd in lock_descriptors:          # not in a child forked meanwhile: it has closed its copy
-            unlock_all(fd)
             lock_descriptors.discard(fd)
             os.close(fd)
+
+
+cdef object corrupt(Fault* fault, object name):
+    return CorruptRing(f"ring {name!r}: impossible value {fault.value:#x} at offset {fault.offset:#x} of the segment, where "
+                       f"{fault.limit:#x} was to be agreed with; the memory was damaged by somebody else")
+
+
+cdef class TableLock:
+    """The registry lock, held between enter and exit. A signal is served only while it waits, so nothing half held is left."""
+
+    def __cinit__(self, Registry registry, bint wait):
+        self.registry = registry
+        self.wait = wait
+        self.fd = -1
+
+    def __enter__(self):
+        cdef Registry registry = self.registry
+        if holders.get(registry.uuid) == get_ident():
+            if not self.wait:
+                return False
+            raise RuntimeError(f"ring {registry.name!r}: its tables are being changed by the very thread that this signal handler or "
+                               f"finalizer interrupted")
+        self.fd = registry.open_lock_descriptor()
+        try:
+            if registry.wait_for_lock(self.fd, self.wait):
+                holders[registry.uuid] = get_ident()
+                self.is_held = True
+                registry.end_half_made_groups()
+                return True
+        except BaseException:
+            self.release()
+            raise
+        self.release()
+        return False
+
+    def __exit__(self, *_):
+        self.release()
+
+    cdef release(self):
+        if self.is_held:
+            self.is_held = False
+            holders.pop(self.registry.uuid, None)
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            close_lock_descriptor(fd)
+        self.registry.log_found()
 
 
 cdef class Registry:
@@ -62,45 +118,16 @@ cdef class Registry:
 
     # ---- the lock ------------------------------------------------------------------------------------------------
 
-    @contextmanager
     def lock(self):
-        """Hold the registry lock.
+        """A context manager that holds the registry lock.
 
         Raises RuntimeError in a signal handler or finalizer that interrupted its own thread while that held the lock.
         """
-        if holders.get(self.uuid) == get_ident():
-            raise RuntimeError(f"ring {self.name!r}: its tables are being changed by the very thread that this signal handler or "
-                               f"finalizer interrupted")
-        fd = self.open_lock_descriptor()
-        try:
-            self.wait_for_lock(fd, 1)
-            with self.held():
-                yield
-        finally:
-            close_lock_descriptor(fd)
-            self.log_buried()
+        return TableLock.__new__(TableLock, self, True)
 
-    @contextmanager
-    def held(self):
-        holders[self.uuid] = get_ident()
-        try:
-            self.end_half_made_groups()
-            yield
-        finally:
-            holders.pop(self.uuid, None)
-
-    def try_repair(self):
-        """Bury the dead if nobody else is at the tables."""
-        if self.uuid in holders:
-            return
-        fd = self.open_lock_descriptor()
-        try:
-            if self.wait_for_lock(fd, 0):
-                with self.held():
-                    self.repair()
-        finally:
-            close_lock_descriptor(fd)
-            self.log_buried()
+    def try_lock(self):
+        """The same if nobody else is at the tables; entering it tells whether the lock is held."""
+        return TableLock.__new__(TableLock, self, False)
 
     def open_lock_descriptor(self):
         """An open file description of our own for the segment, as locks belong to descriptions."""
@@ -140,7 +167,25 @@ cdef class Registry:
                 return number
         return None
 
-    cdef uint32_t make_group(self, str name, bint latest) except? 0xffffffff:
+    cdef find_alike(self, str name, object ephemeral, object redeliver, bint exclusive):
+        """find_group, for who wants to join: raises if it is not made as asked (None: as it may be), taken, or damaged."""
+        cdef Fault fault
+        found = self.find_group(name)
+        if found is None:
+            return None
+        flags = group_flags(self.map, found)
+        for label, asked, made in (("ephemeral", ephemeral, bool(flags & GROUP_EPHEMERAL)),
+                                   ("redeliver", redeliver, not flags & GROUP_DROP)):
+            if asked is not None and bool(asked) != made:
+                raise ValueError(f"group {name!r} of ring {self.name!r} exists with {label}={made}, asked was {asked}")
+        if (exclusive or flags & GROUP_EXCLUSIVE) and group_count(self.map, found, 0xffffffff):
+            raise MemberTaken(errno.EAGAIN, f"group {name!r} of ring {self.name!r} is read by {self.describe_members(found)}; "
+                                            f"exclusive=True, there or here, allows only one")
+        if group_check(self.map, found, self.lately(), &fault) != OK:
+            raise corrupt(&fault, self.name)
+        return found
+
+    cdef uint32_t make_group(self, str name, uint32_t flags, bint latest) except? 0xffffffff:
         cdef uint32_t number
         cdef char padded[64]
         cdef bytes encoded = name.encode()
@@ -150,7 +195,7 @@ cdef class Registry:
         memcpy(padded, <const char*> encoded, len(encoded))
         for number in range(self.map.n_groups):
             if group_state(self.map, number) == GROUP_FREE:
-                group_begin(self.map, number, padded, latest)
+                group_begin(self.map, number, padded, flags, latest, self.lately())
                 doorbell_ring_all(self.map)         # while it was being made, it held producers back at a lower place
                 return number
         names = ", ".join([self.group_name(number) for number in range(self.map.n_groups)])
@@ -158,49 +203,133 @@ cdef class Registry:
                             f"remove_group or create the ring with a larger max_groups")
 
     cdef remove_group(self, str name):
-        cdef uint32_t number, member
         found = self.find_group(name)
         if found is None:
             raise KeyError(f"ring {self.name!r} has no group {name!r}")
-        number = found
-        member = group_member(self.map, number)
-        if member and self.is_alive(member - 1):
-            raise MemberTaken(f"group {name!r} of ring {self.name!r} is read by {self.describe(member - 1)}")
-        if member:
-            self.bury(member - 1)
+        self.repair()
+        if self.find_group(name) is None:
+            return                                  # it was ephemeral, and went with the last of its members
+        if group_count(self.map, found, 0xffffffff):
+            raise MemberTaken(f"group {name!r} of ring {self.name!r} is read by {self.describe_members(found)}")
+        self.end_group(found)
+
+    cdef end_group(self, uint32_t number):
+        """It stops gating, and so does what its former members still hold."""
+        cdef uint32_t slot
+        for slot in range(self.map.n_participants):
+            if participant_has_left(&self.map.participants[slot]) and participant_group(&self.map.participants[slot]) == number:
+                self.bury(slot, False)
         group_end(&self.map.groups[number])
+        for slot in range(self.map.n_participants):
+            if participant_is_orphan(&self.map.participants[slot]) and participant_group(&self.map.participants[slot]) == number:
+                repair_free(self.map, slot)
         doorbell_ring_all(self.map)
 
     cdef object group_name(self, uint32_t number):
         cdef char* name = self.map.groups[number].name
         return PyBytes_FromStringAndSize(name, GROUP_NAME_BYTES).partition(b"\0")[0].decode("utf-8", "replace")
 
+    cdef enter_group(self, uint32_t number, uint32_t me, bint exclusive, bint must_exchange):
+        """Participant `me` has become a member; `must_exchange`: no membarrier would reach it. It must not claim before is_settled."""
+        cdef uint32_t others = group_count(self.map, number, me)
+        cdef int refused
+        if others and not group_is_settled(self.map, number):
+            refused = group_share(self.map, number)
+            if refused:
+                raise MemberTaken(f"group {self.group_name(number)!r} of ring {self.name!r} is read by {self.describe_members(number)}, "
+                                  f"and cannot be shared: the kernel refuses membarrier(2): {os.strerror(-refused)}")
+        elif not others:
+            group_unshare(self.map, number)
+            group_set_exclusive(self.map, number, exclusive)
+            if must_exchange:
+                group_set_settled(self.map, number)
+        group_set_members(self.map, number, others + 1)
+
+    cdef bint is_settled(self, uint32_t number, uint32_t me):
+        """Has every member but `me` ended what it may have begun before it saw that the group is shared? A claim takes some ns; only
+        who is stopped or killed in the middle of one is waited for.
+        """
+        cdef uint32_t slot
+        for slot in range(self.map.n_participants):
+            if slot != me and group_has_member(self.map, number, slot) and group_is_being_claimed(self.map, number, slot):
+                return False
+        return True
+
     # ---- participants --------------------------------------------------------------------------------------------
 
-    cdef int repair(self) except -1:
+    cdef int repair(self, Slot* finder=NULL) except -1:
         """Bury the dead and free the slots of who left; with the lock held. Returns how many were dead."""
-        cdef uint32_t number
-        cdef int found = 0
+        cdef uint32_t number, group
+        cdef int dead = 0
+        cdef bint changed = False
         for number in range(self.map.n_participants):
             if participant_has_left(&self.map.participants[number]):
-                participant_bury(self.map, number, False)
+                self.bury(number, False)
+                changed = True
             elif participant_is_active(&self.map.participants[number]) and not self.is_alive(number):
-                self.bury(number)
-                found += 1
-        return found
+                self.bury(number, True)
+                repair_note(self.map, finder)
+                dead += 1
+            elif participant_is_orphan(&self.map.participants[number]):
+                group = participant_group(&self.map.participants[number])
+                if group < self.map.n_groups and group_state(self.map, group) == GROUP_ACTIVE:
+                    group_set_orphans(self.map, group, True)        # its burier may have died before it said so
+                else:
+                    repair_free(self.map, number)                   # who removed its group died before it freed this
+                    changed = True
+        for number in range(self.map.n_groups):
+            if group_state(self.map, number) != GROUP_ACTIVE:
+                continue
+            group_set_members(self.map, number, group_count(self.map, number, 0xffffffff))
+            if group_flags(self.map, number) & GROUP_EPHEMERAL and not group_members(self.map, number):
+                self.end_group(number)
+        if dead or changed:
+            doorbell_ring_all(self.map)             # gaps closed, room, or claims to adopt
+        return dead
 
-    cdef bury(self, uint32_t number):
-        if number < self.map.n_participants:
-            self.buried.append(self.describe(number))
-            participant_bury(self.map, number, True)
+    cdef bury(self, uint32_t number, bint died):
+        cdef RingMap map = self.map[0]
+        cdef Slot* slot = &map.participants[number]
+        cdef uint32_t group = participant_group(slot)
+        cdef uint64_t missing = 0
+        cdef int result
+        who = self.describe(number)
+        if ((map.is_multi and slot.role == ROLE_PRODUCER)
+                or (slot.role == ROLE_CONSUMER and group < map.n_groups and group_flags(&map, group) & GROUP_DROP)):
+            if self.data is None:
+                self.data = Mapping.from_fd(self.fd, map.capacity, offset=map.data_offset, mirrored=True)
+            map.data = self.data.address
+        result = repair_bury(&map, number, died, &missing)
+        if died:
+            self.found.append(f"freed what a dead {who} left" + (
+                f"; {missing} messages that it had begun will not come" if missing else
+                "; what it had not released will be delivered again" if result == ORPHANED else ""))
 
-    def log_buried(self):
+    cdef bint adopt(self, Reader* reader) except -1:
+        """Give the reader what dead members of its group held. False: somebody else is at the tables."""
+        cdef uint32_t number
+        cdef bint left = False
+        with self.try_lock() as held:
+            if not held:
+                return False
+            for number in range(self.map.n_participants):
+                if (participant_is_orphan(&self.map.participants[number])
+                        and participant_group(&self.map.participants[number]) == reader.group_number):
+                    left |= not adopt_orphan(reader, number)
+            if not left:
+                group_set_orphans(self.map, reader.group_number, False)
+        return True
+
+    cdef uint64_t lately(self) noexcept:
+        return reserve_lately(self.map)
+
+    def log_found(self):
         """Without the lock, as log handlers may do anything."""
-        if self.buried:
+        if self.found:
             import logging
-            buried, self.buried = self.buried, []
-            for who in buried:
-                logging.getLogger("shmring").info("ring %r: freed what a dead %s left", self.name, who)
+            found, self.found = self.found, []
+            for text in found:
+                logging.getLogger("shmring").info("ring %r: %s", self.name, text)
 
     cdef bint is_alive(self, uint32_t number) except -1:
         """Does the participant in slot `number` live? Its lock tells; where it cannot tell more, its pid does."""
@@ -234,9 +363,74 @@ cdef class Registry:
             return self.describe(holder - 1)
         return "nobody"
 
+    cdef list live_members(self, uint32_t number):
+        """Slot numbers of the group's members that are alive."""
+        cdef uint32_t slot
+        return [slot for slot in range(self.map.n_participants)
+                if group_has_member(self.map, number, slot) and self.is_alive(slot)]
+
     cdef object describe(self, uint32_t number):
         """A participant for messages: its role and pid."""
         if number >= self.map.n_participants:
             return f"an impossible participant {number}"
-        role = "producer" if self.map.participants[number].role == ROLE_PRODUCER else "consumer"
+        role = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}.get(
+            self.map.participants[number].role, "participant")
         return f"{role} with pid {self.map.participants[number].pid}"
+
+    cdef object describe_members(self, uint32_t number):
+        """Who reads a group, for messages."""
+        members = [self.describe(slot) for slot in self.live_members(number)]
+        if not members:
+            return "nobody"
+        return ", ".join(members[:8]) + (f" and {len(members) - 8} more" if len(members) > 8 else "")
+
+    cdef object describe_producers(self):
+        """Who writes the ring, for messages."""
+        cdef uint32_t slot
+        writers = [self.describe(slot) for slot in range(self.map.n_participants)
+                   if self.map.participants[slot].role == ROLE_PRODUCER and self.is_alive(slot)]
+        if not writers:
+            return "nobody"
+        return ", ".join(writers[:8]) + (f" and {len(writers) - 8} more" if len(writers) > 8 else "")
+
+    cdef list describe_obstacles(self, uint64_t span):
+        """Who is in the way of a record that takes `span` bytes: groups that have not claimed enough, and who holds records."""
+        cdef uint64_t position = snapshot_tail(self.map)
+        cdef uint64_t needed = position + span - self.map.capacity
+        cdef uint64_t hold
+        cdef GroupSnapshot group
+        cdef uint32_t number
+        cdef list found = []
+        for number in range(self.map.n_groups):
+            if snapshot_group(self.map, number, &group) and <int64_t> (needed - group.head) > 0:
+                found.append(f"group {self.group_name(number)!r} is {position - group.head} bytes behind, read by "
+                             f"{self.describe_members(number)}")
+        for number in range(self.map.n_participants):
+            hold = snapshot_hold(&self.map.participants[number])
+            if hold != NONE and <int64_t> (needed - hold) > 0 and position - hold <= self.map.capacity:
+                found.append(f"{self.describe_holding(number)} has not released what it received {position - hold} bytes ago")
+        return found
+
+    cdef object describe_holding(self, uint32_t number):
+        """A participant that holds records, for messages: with its group."""
+        cdef uint32_t group = participant_group(&self.map.participants[number])
+        if group >= self.map.n_groups:
+            return self.describe(number)
+        return f"consumer of group {self.group_name(group)!r} with pid {self.map.participants[number].pid}"
+
+    cdef bint any_producer_alive(self) except -1:
+        """By the evidence, for who cannot repair."""
+        cdef uint32_t slot
+        for slot in range(self.map.n_participants):
+            if self.map.participants[slot].role == ROLE_PRODUCER and self.is_alive(slot):
+                return True
+        return False
+
+    cdef uint32_t dead_producer(self):
+        """The pid of a producer that is dead and was not found yet, or 0."""
+        cdef uint32_t slot
+        for slot in range(self.map.n_participants):
+            if (self.map.participants[slot].role == ROLE_PRODUCER and participant_is_active(&self.map.participants[slot])
+                    and not self.is_alive(slot)):
+                return self.map.participants[slot].pid
+        return 0

@@ -12,7 +12,6 @@ cdef int64_t FOR_EVER               # a deadline: never comes
 # A time-out in seconds (None: for ever) as a deadline in ns of CLOCK_MONOTONIC.
 cdef int64_t deadline_after(object timeout) except -1
 cdef check_timeout(object timeout)
-cdef object corrupt(Fault* fault, object name)
 
 
 cdef class Ring:

@@ -1,7 +1,8 @@
 from types import TracebackType
-from typing import Literal
+from typing import Literal, overload
 
 from shmring.consumer import Consumer
+from shmring.observer import Observer
 from shmring.policy import WaitPolicy
 from shmring.producer import Producer
 from shmring.snapshot import Stats
@@ -30,14 +31,32 @@ class Ring:
     @property
     def closed(self) -> bool: ...
     def producer(self, *, wait: WaitPolicy | Literal["spin", "adaptive", "park"] = "adaptive") -> Producer: ...
+    @overload
     def consumer(
         self,
         group: str = "default",
         *,
         start: Literal["earliest", "latest"] = "earliest",
-        lossy: bool = False,
+        lossy: Literal[False] = False,
+        ephemeral: bool | None = None,
+        redeliver: bool | None = None,
+        exclusive: bool = False,
+        end_with_producers: bool = False,
         wait: WaitPolicy | Literal["spin", "adaptive", "park"] = "adaptive",
     ) -> Consumer: ...
+    @overload
+    def consumer(
+        self,
+        group: str = "default",
+        *,
+        start: Literal["earliest", "latest"] = "earliest",
+        lossy: Literal[True],
+        ephemeral: bool | None = None,
+        redeliver: bool | None = None,
+        exclusive: bool = False,
+        end_with_producers: bool = False,
+        wait: WaitPolicy | Literal["spin", "adaptive", "park"] = "adaptive",
+    ) -> Observer: ...
     def remove_group(self, name: str) -> None: ...
     def shutdown(self) -> None: ...
     def repair(self) -> int: ...

@@ -16,14 +16,15 @@ from shmring._core.futex cimport now_ns
 from shmring._core.layout cimport (CORRUPT, FLAG_SINGLE_PRODUCER, HEADER_BYTES, MAX_CAPACITY, MAX_GROUPS,
                                    MAX_PARTICIPANTS, MIN_CAPACITY, NOT_A_RING, NOT_READY, OTHER_LAYOUT, Fault, Identity,
                                    RingMap, layout_attach, layout_data_offset, layout_point)
+from shmring._core.membership cimport layout_create
 from shmring._core.pages cimport pages_are_memory
-from shmring._core.repair cimport layout_create
+from shmring._core.reserve cimport MOST_SPAN
 from shmring._core.shutdown cimport shutdown_begin, shutdown_has_begun
 from shmring.mapping cimport Mapping
-from shmring.registry cimport Registry
+from shmring.registry cimport Registry, corrupt
 
 from shmring import evidence
-from shmring.errors import CorruptRing, Error, LayoutMismatch
+from shmring.errors import Error, LayoutMismatch
 
 cdef enum:
     POPULATED_BYTES = 64 << 20      # a larger data area is mapped page by page, as it is touched
@@ -55,11 +56,6 @@ cdef int64_t deadline_after(object timeout) except -1:
     if seconds > 1e9:
         return FOR_EVER
     return now_ns() + <int64_t> (seconds * 1e9)
-
-
-cdef object corrupt(Fault* fault, object name):
-    return CorruptRing(f"ring {name!r}: impossible value {fault.value:#x} at offset {fault.offset:#x} of the segment, where "
-                       f"{fault.limit:#x} was to be agreed with; the memory was damaged by somebody else")
 
 
 def format_segment(int fd, uint64_t capacity, uint32_t align, bint single, uint32_t max_participants, uint32_t max_groups,
@@ -130,7 +126,7 @@ cdef class Ring:
             self.registry.fd = fd
             self.registry.name = name
             self.registry.uuid = PyBytes_FromStringAndSize(<char*> (<Identity*> self.map.control).uuid, 16)
-            self.registry.buried = []
+            self.registry.found = []
         except BaseException:
             self.fd = -1
             os.close(fd)
@@ -163,7 +159,7 @@ cdef class Ring:
         Raises
         ------
         ProducerTaken
-            The ring has a live producer already (in this or another process).
+            The ring was made for a single producer and has a live one (in this or another process).
         TooManyParticipants
             Every slot of the table belongs to somebody alive.
         ShutDown
@@ -174,34 +170,52 @@ cdef class Ring:
         from shmring.producer import Producer
         return Producer(self, wait)
 
-    def consumer(self, group="default", *, start="earliest", lossy=False, wait="adaptive"):
-        """A consumer: the one member of `group`, which is made if there is none of that name.
+    def consumer(self, group="default", *, start="earliest", lossy=False, ephemeral=None, redeliver=None,
+                 exclusive=False, end_with_producers=False, wait="adaptive"):
+        """A consumer: a member of `group`, which is made if there is none of that name; or an observer.
+
+        Each message goes to one member of every group. Members may come and go at any time.
 
         Parameters
         ----------
         group : str
-            1 to 63 bytes of UTF-8.
+            1 to 63 bytes of UTF-8. Of no meaning to observers.
         start : "earliest" | "latest"
-            Where a new group starts: at the oldest record that any group still needs, or behind the newest. An existing group
-            goes on where it is.
+            Where a new group (or an observer) starts: at the oldest record that any group has not claimed (for an observer: that
+            is still in the ring), or behind the newest. An existing group goes on where it is.
         lossy : bool
-            Observers that never hold producers back; not in this version.
+            An `Observer`: it sees every message, never holds producers back, and may be lapped.
+        ephemeral : bool or None
+            A new group goes with its last member, dead or alive. None: False for a new group, whatever it is for an existing one.
+        redeliver : bool or None
+            Messages that a member had not released when it died go to another member (at least once: the default), or are
+            dropped (False: at most once). None: as for ephemeral.
+        exclusive : bool
+            Be the group's only member, for streams whose order matters: refused while it has another one, and while this one lives,
+            others are refused.
+        end_with_producers : bool
+            Iteration ends when the last producer left and everything was received; ProducerDied if a producer died and no other
+            one came after it.
         wait : WaitPolicy or "spin" | "adaptive" | "park"
             How it waits for data.
 
         Raises
         ------
         MemberTaken
-            The group has a live member already.
+            The group has an exclusive member, or has a member and this one was to be exclusive; the text names its pid.
         TooManyParticipants, TooManyGroups
             The tables are full.
         ValueError
-            A bad argument; the ring is closed, or open for reading only.
+            A bad argument; the group exists and is made differently; the ring is closed, or open for reading only and the
+            consumer is no observer.
         """
         from shmring.consumer import Consumer
         if lossy:
-            raise NotImplementedError("lossy consumers are not in this version of shmring; use a group of its own")
-        return Consumer(self, group, start, wait)
+            if ephemeral or redeliver or exclusive:
+                raise ValueError("ephemeral, redeliver and exclusive are for groups; an observer (lossy=True) belongs to none")
+            from shmring.observer import Observer
+            return Observer(self, start, end_with_producers, wait)
+        return Consumer(self, group, start, ephemeral, redeliver, exclusive, end_with_producers, wait)
 
     def remove_group(self, str name):
         """Remove a group: it no longer holds producers back, and what it had not read is gone for it.
@@ -211,7 +225,7 @@ cdef class Ring:
         KeyError
             There is no such group.
         MemberTaken
-            A live consumer reads it; the text names its pid.
+            Live consumers read it; the text names their pids.
         """
         self.check_writable()
         self.pin()
@@ -229,7 +243,8 @@ cdef class Ring:
     def repair(self):
         """Free what dead participants left: slots, roles, wait bits. Returns the number of participants found dead.
 
-        Nobody has to call it: whoever attaches repairs first. Dead members' unreleased messages stay for their successors.
+        Nobody has to call it: whoever attaches repairs first, and whoever waits for longer than some milliseconds. What dead
+        members had not released goes to other members of their group.
         """
         self.check_writable()
         self.pin()
@@ -306,8 +321,8 @@ cdef class Ring:
 
     @property
     def max_message(self):
-        """Bytes of the largest message that fits."""
-        return min(self.map.capacity - HEADER_BYTES, 0xffffffff)
+        """Bytes of the largest message that fits: all of the capacity but a header, below 4 GiB (2 GiB with many producers)."""
+        return min(self.map.capacity, <uint64_t> MOST_SPAN & ~63 if self.map.is_multi else 0xfffffff0) - HEADER_BYTES
 
     @property
     def max_participants(self):
@@ -353,7 +368,7 @@ cdef class Ring:
             self.unmap()
 
     cdef unmap(self):
-        for mapping in (self.data_writable, self.data_readable, self.control):
+        for mapping in (self.data_writable, self.data_readable, self.registry.data, self.control):
             if mapping is not None:
                 mapping.close()
         if self.fd >= 0:

@@ -10,11 +10,13 @@ class GroupStats:
     """One consumer group."""
 
     name: str
-    lag: int  # messages between its head and the tail
+    lag: int  # messages that no member has claimed
     lag_bytes: int  # bytes they take in the ring, headers included
-    head: int  # position; everything before it is released
-    member: int | None  # pid of its live member
+    head: int  # position; everything before it is claimed
+    members: list[int]  # pids of its live members
     repaired: int  # members found dead
+    redelivered: int  # messages that dead members had and others got again
+    dropped: int  # messages that dead members had and nobody gets (redeliver=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,7 @@ class ParticipantStats:
     """One attached producer or consumer. The counters begin with its attachment."""
 
     slot: int
-    role: str  # "producer" | "consumer"
+    role: str  # "producer" | "consumer" | "observer"
     pid: int
     group: str | None  # a consumer's
     alive: bool
@@ -31,6 +33,9 @@ class ParticipantStats:
     waits: int  # times it found nothing to do and began to wait
     parks: int  # times it slept
     wakes: int  # times it woke somebody
+    repairs: int  # dead participants that it cleaned up after
+    redelivered: int  # messages that it got after somebody dead
+    lost: int  # observer: messages it was lapped out of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +45,12 @@ class Stats:
     name: str | None
     capacity: int  # bytes of the data area
     control_bytes: int  # bytes of the control pages before it
-    used: int  # bytes that the slowest group has not released
+    used: int  # bytes that the slowest group, or one of its members, has not released
     fill: float  # used / capacity
-    tail: int  # position: end of what is published
+    tail: int  # position: end of what is published, or (many producers) reserved
     shutdown: bool
+    repairs: int  # participants found dead
+    aborted: int  # messages that dead producers had begun and nobody gets
     groups: list[GroupStats]
     participants: list[ParticipantStats]
 

@@ -4,10 +4,11 @@ import dataclasses
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from shmring._core.consume cimport consume_count
-from shmring._core.layout cimport ROLE_CONSUMER, ROLE_PRODUCER, RingMap, Slot
-from shmring._core.repair cimport participant_group, participant_is_active
-from shmring._core.snapshot cimport Counters, GroupSnapshot, snapshot_counters, snapshot_group, snapshot_tail
+from shmring._core.claim cimport claim_lag
+from shmring._core.layout cimport NONE, ROLE_CONSUMER, ROLE_OBSERVER, ROLE_PRODUCER, RingMap, Slot
+from shmring._core.membership cimport participant_group, participant_is_active
+from shmring._core.snapshot cimport (Counters, GroupSnapshot, snapshot_aborted, snapshot_counters, snapshot_group,
+                                     snapshot_hold, snapshot_repairs, snapshot_tail)
 from shmring.ring cimport Ring
 
 from shmring.snapshot import GroupStats, ParticipantStats, Stats
@@ -15,14 +16,9 @@ from shmring.snapshot import GroupStats, ParticipantStats, Stats
 
 def collect(Ring ring):
     """A `Stats` of the ring. Each number is read once and may be old when it is returned; nothing is locked or waited for."""
-    cdef RingMap map = ring.map
-    cdef uint64_t count, most = 0
-    cdef uint32_t number
-    cdef GroupSnapshot group
-    cdef Counters counters
-    cdef Slot* slot
     ring.pin()
     try:
+        ring.control.check()
         return read(ring)
     finally:
         ring.unpin()
@@ -30,56 +26,71 @@ def collect(Ring ring):
 
 cdef object read(Ring ring):
     cdef RingMap map = ring.map
-    cdef uint64_t count, most = 0
+    cdef uint64_t most = 0, hold, tail
     cdef uint32_t number
-    cdef GroupSnapshot group
-    cdef Counters counters
-    cdef Slot* slot
-    ring.control.check()
     map.data = ring.data_mapping(False).address
-    groups = []
-    for number in range(map.n_groups):
-        if not snapshot_group(&map, number, &group):
-            continue
-        consume_count(&map, group.head, &count)
-        most = max(most, min(group.tail - group.head, map.capacity))
-        alive = group.member and ring.registry.is_alive(group.member - 1)
-        groups.append(GroupStats(
-            name=ring.registry.group_name(number),
-            lag=count,
-            lag_bytes=group.tail - group.head,
-            head=group.head,
-            member=map.participants[group.member - 1].pid if alive else None,
-            repaired=group.repaired,
-        ))
-    participants = []
+    groups = [read_group(ring, &map, number) for number in range(map.n_groups)]
+    groups = [group for group in groups if group is not None]
+    for group in groups:
+        most = max(most, group.lag_bytes)
+    tail = snapshot_tail(&map)
     for number in range(map.n_participants):
-        slot = &map.participants[number]
-        if not participant_is_active(slot):
-            continue
-        role = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer"}.get(slot.role, f"role {slot.role}")
-        snapshot_counters(slot, &counters)
-        group_number = participant_group(slot)
-        participants.append(ParticipantStats(
-            slot=number,
-            role=role,
-            pid=slot.pid,
-            group=ring.registry.group_name(group_number) if role == "consumer" and group_number < map.n_groups else None,
-            alive=ring.registry.is_alive(number),
-            messages=counters.messages,
-            bytes=counters.bytes,
-            waits=counters.waits,
-            parks=counters.parks,
-            wakes=counters.wakes,
-        ))
+        hold = snapshot_hold(&map.participants[number])
+        if hold != NONE and tail - hold <= map.capacity:
+            most = max(most, tail - hold)
+    most = min(most, map.capacity)
     return Stats(
         name=ring.name,
         capacity=map.capacity,
         control_bytes=map.data_offset,
         used=most,
         fill=<double> most / <double> map.capacity,
-        tail=snapshot_tail(&map),
+        tail=tail,
         shutdown=ring.is_shutdown,
+        repairs=snapshot_repairs(&map),
+        aborted=snapshot_aborted(&map),
         groups=groups,
-        participants=participants,
+        participants=[read_participant(ring, number) for number in range(map.n_participants)
+                      if participant_is_active(&map.participants[number])],
+    )
+
+
+cdef object read_group(Ring ring, RingMap* map, uint32_t number):
+    cdef GroupSnapshot group
+    cdef uint64_t count = 0
+    if not snapshot_group(map, number, &group):
+        return None
+    claim_lag(map, group.head, &count)
+    return GroupStats(
+        name=ring.registry.group_name(number),
+        lag=count,
+        lag_bytes=group.tail - group.head,
+        head=group.head,
+        members=[map.participants[slot].pid for slot in ring.registry.live_members(number)],
+        repaired=group.repaired,
+        redelivered=group.redelivered,
+        dropped=group.dropped,
+    )
+
+
+cdef object read_participant(Ring ring, uint32_t number):
+    cdef Slot* slot = &ring.map.participants[number]
+    cdef uint32_t group = participant_group(slot)
+    cdef Counters counters
+    snapshot_counters(slot, &counters)
+    role = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}.get(slot.role, f"role {slot.role}")
+    return ParticipantStats(
+        slot=number,
+        role=role,
+        pid=slot.pid,
+        group=ring.registry.group_name(group) if role == "consumer" and group < ring.map.n_groups else None,
+        alive=ring.registry.is_alive(number),
+        messages=counters.messages,
+        bytes=counters.bytes,
+        waits=counters.waits,
+        parks=counters.parks,
+        wakes=counters.wakes,
+        repairs=counters.repairs,
+        redelivered=counters.redelivered,
+        lost=counters.lost,
     )

@@ -9,7 +9,7 @@ from libc.stdlib cimport free, malloc
 
 from shmring._core.atomic cimport pause
 from shmring._core.futex cimport FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_waitv, now_ns
-from shmring.participant cimport SHORT_SLICE_NS, Participant
+from shmring.participant cimport FIRST_DOUBT_NS, SHORT_SLICE_NS, Participant
 from shmring.ring cimport deadline_after
 
 
@@ -17,10 +17,13 @@ def wait_any(handles, timeout):
     """`shmring.wait`: see there."""
     cdef int64_t deadline = deadline_after(timeout)
     cdef list participants = list(handles)
+    cdef int64_t doubt_at, doubt_ns = FIRST_DOUBT_NS
     cdef Participant each
     cdef int round
     for each in participants:
         each.check()
+        if each.slot == NULL:
+            raise ValueError(f"an observer of a ring that is open for reading only cannot be woken: {each!r}; receive with a timeout")
     if not participants:
         raise ValueError("nothing to wait for")
     if len(participants) > <int> WAITV_MAX:
@@ -32,9 +35,25 @@ def wait_any(handles, timeout):
         pause()
     while True:
         PyErr_CheckSignals()
-        ready = park_any(participants, deadline)
+        # Somebody dead may be in the way: as in Participant.wait_for.
+        doubt_at = now_ns() + doubt_ns
+        ready = park_any(participants, min(deadline, doubt_at) if any_blocked(participants) else deadline)
         if ready or now_ns() >= deadline:
             return ready
+        if now_ns() >= doubt_at:
+            doubt_ns = min(2 * doubt_ns, <int64_t> FIRST_DOUBT_NS << 10)
+            for each in participants:
+                each.repair_quietly()
+                if each.is_blocked() and not each.ready_check()(each.ready_state(), each.ready_argument()):
+                    each.doubt()
+
+
+cdef bint any_blocked(list participants):
+    cdef Participant each
+    for each in participants:
+        if each.is_blocked():
+            return True
+    return False
 
 
 cdef list ready_ones(list participants):

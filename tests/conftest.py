@@ -118,9 +118,22 @@ def named(request, unique_name, tmp_path):
 
 
 @pytest.fixture
-def ring(backing):
+def topology():
+    """How many producers a ring is made for: many, where pytest_generate_tests does not say both."""
+    return "multi"
+
+
+def pytest_generate_tests(metafunc):
+    """The contract holds for rings of one producer and of many; a file that is about one of them has a fixture of its own."""
+    in_contract = Path(metafunc.module.__file__).parent.name == "contract"
+    if in_contract and "topology" in metafunc.fixturenames and not hasattr(metafunc.module, "topology"):
+        metafunc.parametrize("topology", ["single", "multi"])
+
+
+@pytest.fixture
+def ring(backing, topology):
     """A ring of 4096 bytes, the smallest there is."""
-    with backing.create(4096) as made:
+    with backing.create(4096, producers=topology) as made:
         yield made
 
 
@@ -146,12 +159,12 @@ def peer():
 
 
 @pytest.fixture
-def ring_at(request):
+def ring_at(topology):
     """Make an anonymous ring whose first record has a chosen position (a multiple of 64)."""
     made = []
 
     def make(origin, capacity=4096, align=16, max_participants=8, max_groups=4):
-        shape = creation._Shape(capacity, "single", max_participants, max_groups, align, origin=origin)
+        shape = creation._Shape(capacity, topology, max_participants, max_groups, align, origin=origin)
         made.append(creation._make_anonymous(shape, True))
         return made[-1]
 

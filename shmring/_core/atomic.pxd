@@ -17,11 +17,15 @@ cdef extern from "shmring/atomic.h" nogil:
     uint64_t load_acquire_u64 "shmring_load_acquire_u64" (const u64* word) noexcept
     void store_relaxed_u64 "shmring_store_relaxed_u64" (u64* word, uint64_t value) noexcept
     void store_release_u64 "shmring_store_release_u64" (u64* word, uint64_t value) noexcept
+    uint64_t add_u64 "shmring_add_u64" (u64* word, uint64_t value) noexcept
     int cas_u64 "shmring_cas_u64" (u64* word, uint64_t expected, uint64_t desired) noexcept
+    int cas_pair "shmring_cas_pair" (u64* pair, uint64_t old0, uint64_t old1, uint64_t new0, uint64_t new1) noexcept
     uint64_t or_u64 "shmring_or_u64" (u64* word, uint64_t bits) noexcept
     uint64_t and_u64 "shmring_and_u64" (u64* word, uint64_t bits) noexcept
 
     void fence_full "shmring_fence_full" () noexcept
+    void fence_release "shmring_fence_release" () noexcept
+    void fence_acquire "shmring_fence_acquire" () noexcept
     void fence_compiler "shmring_fence_compiler" () noexcept
     void count "shmring_count" (volatile unsigned int* counter) noexcept
     void kernel_assert "shmring_assert" (bint holds) noexcept

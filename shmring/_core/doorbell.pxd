@@ -31,7 +31,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_acquire_u32, load_relaxed_u32, load_relaxed_u64, or_u64,
                                    u32)
 from shmring._core.futex cimport futex_wake, membarrier
-from shmring._core.layout cimport Bell, Group, RingMap
+from shmring._core.layout cimport Bell, RingMap, mark_position
 
 cdef extern from * nogil:
     """
@@ -68,7 +68,7 @@ cdef inline void bell_disarm(Bell* bell, uint32_t participant) noexcept nogil:
 cdef inline void bell_park(Bell* bell, uint32_t participant) noexcept nogil:
     or_u64(&bell.parked[participant >> 6], <uint64_t> 1 << (participant & 63))
     # sync: doorbell (fence, waiter). The parked bit becomes visible before the look that follows; pairs with (fence, notifier)
-    # in doorbell_ring_data and doorbell_ring_room. Without it both sides could miss each other and the waiter would sleep on
+    # in doorbell_ring_data, doorbell_ring_all and gate_opened. Without it both sides could miss each other and the waiter would sleep on
     # a message.
     fence_full()
 
@@ -94,29 +94,36 @@ cdef inline int bell_ring(u32* word, int count) noexcept nogil:
     return futex_wake(word, count)
 
 
-# N3-N5 for data: tail went from old_tail to new_tail. A parked member is woken by whoever published the record at its cursor,
-# and by nobody after: a burst costs one wake. (If the cursor lies before old_tail, an earlier notifier saw the bit, or the
-# waiter's look saw its record. It may lie beyond old_tail although somebody sleeps: another thread of the member took the
-# first records without waiting.) Returns the number of wake calls.
-cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail, uint64_t new_tail) noexcept nogil:
-    cdef uint64_t bits, groups = 0
+# N3-N5 for data: records from `begin` to `end` were shown. A parked member is woken by whoever shows the record at its group's
+# head, and by nobody after: a burst costs one wake, and members that claim pass the wake on (claim_pass_on). (If the head lies
+# before `begin`, an earlier notifier saw the bit, or will, or the waiter's look saw its record.) An observer has a place of its
+# own. Returns the number of wake calls.
+cdef inline int doorbell_ring_data(const RingMap* ring, uint64_t begin, uint64_t end) noexcept nogil:
+    cdef uint64_t bits, place, groups = 0
     cdef uint32_t word, number, group
+    cdef bint observers = False
     cdef int wakes = 0
-    # sync: doorbell (fence, notifier). What was published becomes visible before the parked bits are read; pairs with (fence,
-    # waiter) in bell_park.
+    # sync: doorbell (fence, notifier). What was shown becomes visible before the parked bits are read; pairs with (fence, waiter) in
+    # bell_park, and, as claim_pass_on looks at the records after it moved the head, with (fence, waiter) there.
     fence_full()
     for word in range(ring.n_bell_words):
+        # Relaxed: the fence orders it.
         bits = load_relaxed_u64(&ring.data_bell.parked[word])
         while bits:
             number = word * 64 + lowest_bit(bits)
             bits &= bits - 1
             if number >= ring.n_participants:
                 break                           # nobody's bit: damage, and harmless
-            # Relaxed: the waiter stored its group and its cursor before its bit, and the fences order the rest.
+            # Relaxed: the waiter stored its group, or its place, before its bit, and the fences order the rest.
             group = load_relaxed_u32(&ring.participants[number].group)
-            if (group < ring.n_groups
-                    and load_relaxed_u64(&ring.groups[group].cursor) - old_tail < new_tail - old_tail):
-                groups |= <uint64_t> 1 << group
+            if group < ring.n_groups:
+                if mark_position(load_relaxed_u64(&ring.groups[group].head), begin) - begin < end - begin:
+                    groups |= <uint64_t> 1 << group
+            elif load_relaxed_u64(&ring.participants[number].awaited) - begin < end - begin:
+                observers = True
+    if observers:
+        bell_ring(&ring.data_bell.sequence, WAKE_ALL)
+        wakes += 1
     while groups:
         group = lowest_bit(groups)
         groups &= groups - 1
@@ -125,35 +132,27 @@ cdef inline int doorbell_ring_data(RingMap* ring, uint64_t old_tail, uint64_t ne
     return wakes
 
 
-# N3-N5 for room: a head went from old_head to new_head. Rings when that passed the position some parked producer waits for;
-# when several heads must pass it, the last to do so rings. Returns the number of wake calls.
-cdef inline int doorbell_ring_room(RingMap* ring, uint64_t old_head, uint64_t new_head) noexcept nogil:
-    cdef uint64_t bits, target
+# Is a member of `group` parked? For who has just claimed, after a full fence. Relaxed: the fence orders it.
+cdef inline bint doorbell_is_parked(const RingMap* ring, uint32_t group) noexcept nogil:
+    cdef uint64_t bits
     cdef uint32_t word, number
-    # sync: doorbell (fence, notifier). The head becomes visible before the parked bits are read; pairs with (fence, waiter) in
-    # bell_park.
-    fence_full()
     for word in range(ring.n_bell_words):
-        bits = load_relaxed_u64(&ring.room_bell.parked[word])
+        bits = load_relaxed_u64(&ring.data_bell.parked[word])
         while bits:
             number = word * 64 + lowest_bit(bits)
             bits &= bits - 1
-            if number >= ring.n_participants:
-                break                           # nobody's bit: damage, and harmless
-            # Relaxed: the producer stored its target before its bit.
-            target = load_relaxed_u64(&ring.participants[number].room_target)
-            if target - old_head - 1 < new_head - old_head:      # old_head < target <= new_head, as positions
-                bell_ring(&ring.room_bell.sequence, WAKE_ALL)
-                return 1
-    return 0
+            if number < ring.n_participants and load_relaxed_u32(&ring.participants[number].group) == group:
+                return True
+    return False
 
 
-# Wake everybody: shutdown, removal of a group, close.
-cdef inline void doorbell_ring_all(RingMap* ring) noexcept nogil:
+# Wake everybody: shutdown, removal of a group, the end of the last producer, repair.
+cdef inline void doorbell_ring_all(const RingMap* ring) noexcept nogil:
     cdef uint32_t group
     # sync: doorbell (fence, notifier). The reason to wake is visible before the sequences move; pairs with (fence, waiter) in
     # bell_park.
     fence_full()
     for group in range(ring.n_groups):
         bell_ring(&ring.groups[group].sequence, WAKE_ALL)
+    bell_ring(&ring.data_bell.sequence, WAKE_ALL)
     bell_ring(&ring.room_bell.sequence, WAKE_ALL)

@@ -18,6 +18,7 @@ cdef extern from "shmring/futex.h" nogil:
     int futex_waitv "shmring_futex_waitv" (Waitv* waiters, unsigned count, int64_t until_ns) noexcept
     int futex_wake "shmring_futex_wake" (u32* word, int count) noexcept
     void yield_slice "shmring_yield" () noexcept
+    void sleep_until "shmring_sleep_until" (int64_t until_ns) noexcept
     int is_confined_to "shmring_is_confined_to" (int pid, int cpu) noexcept
     int membarrier_register "shmring_membarrier_register" () noexcept
     int membarrier "shmring_membarrier" () noexcept

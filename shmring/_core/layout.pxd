@@ -25,14 +25,29 @@ cdef extern from "shmring/layout.h" nogil:
     const int64_t LOCK_PARTICIPANT "SHMRING_LOCK_PARTICIPANT"
     const uint32_t FLAG_SINGLE_PRODUCER "SHMRING_FLAG_SINGLE_PRODUCER"
     const uint64_t COMMITTED "SHMRING_COMMITTED"
+    const uint64_t ABORTED "SHMRING_ABORTED"
+    const uint64_t NONE "SHMRING_NONE"
+    const uint64_t TENTATIVE "SHMRING_TENTATIVE"
+    const uint32_t BOUNDARIES "SHMRING_BOUNDARIES"
+    const uint64_t CHUNKS "SHMRING_CHUNKS"
     const uint32_t GROUP_FREE "SHMRING_GROUP_FREE"
     const uint32_t GROUP_JOINING "SHMRING_GROUP_JOINING"
     const uint32_t GROUP_ACTIVE "SHMRING_GROUP_ACTIVE"
+    const uint32_t GROUP_EPHEMERAL "SHMRING_GROUP_EPHEMERAL"
+    const uint32_t GROUP_DROP "SHMRING_GROUP_DROP"
+    const uint32_t GROUP_EXCLUSIVE "SHMRING_GROUP_EXCLUSIVE"
+    const uint32_t SHARED "SHMRING_SHARED"
+    const uint32_t ORPHANS "SHMRING_ORPHANS"
+    const uint32_t SETTLED "SHMRING_SETTLED"
     const uint32_t SLOT_FREE "SHMRING_SLOT_FREE"
     const uint32_t SLOT_ACTIVE "SHMRING_SLOT_ACTIVE"
     const uint32_t SLOT_LEFT "SHMRING_SLOT_LEFT"
+    const uint32_t SLOT_ORPHAN "SHMRING_SLOT_ORPHAN"
     const uint32_t ROLE_PRODUCER "SHMRING_ROLE_PRODUCER"
     const uint32_t ROLE_CONSUMER "SHMRING_ROLE_CONSUMER"
+    const uint32_t ROLE_OBSERVER "SHMRING_ROLE_OBSERVER"
+    enum:
+        CLAIMS "SHMRING_CLAIMS"
 
     ctypedef struct Identity "struct shmring_identity":
         uint64_t magic
@@ -54,12 +69,23 @@ cdef extern from "shmring/layout.h" nogil:
         uint32_t creator_pid
         uint32_t page_bytes
 
+    ctypedef struct Boundary "struct shmring_boundary":
+        u64 position
+        u64 number
+
     ctypedef struct Producers "struct shmring_producers":
         u64 tail
+        u64 number
         u64 reserve
         u32 shutdown
         u32 sole
-        u32 joins
+        u32 moves
+        u32 slots_used
+        u32 producers_joined
+        u32 missed_pid
+        u64 repairs
+        u64 aborted
+        Boundary* boundaries
 
     ctypedef struct Bell "struct shmring_bell":
         u64* armed
@@ -69,15 +95,19 @@ cdef extern from "shmring/layout.h" nogil:
     ctypedef struct Group "struct shmring_group":
         u32 state
         uint32_t flags
-        u32 member
+        u32 attention
+        u32 members
         uint32_t generation
         char* name
         u64 head
-        u64 cursor
-        u64 watermark
         u32 sequence
         u64 repaired
         u64 redelivered
+        u64 dropped
+
+    ctypedef struct ClaimedRange "struct shmring_claim":
+        u64 start
+        u64 end
 
     ctypedef struct Slot "struct shmring_participant":
         u32 state
@@ -88,12 +118,21 @@ cdef extern from "shmring/layout.h" nogil:
         uint64_t pid_namespace
         uint64_t generation
         uint8_t boot_id[16]
-        u64 room_target
+        u64 granted
+        u64 intent_start
+        u64 intent
+        u64 hold
+        u64 awaited
         u64 messages
         u64 bytes
         u64 waits
         u64 parks
         u64 wakes
+        u64 repairs
+        u64 redelivered
+        u64 lost
+        u64 pondering
+        ClaimedRange* claims
 
     ctypedef struct Header "struct shmring_header":
         u64 stamp
@@ -111,6 +150,9 @@ cdef enum:
     NOT_A_RING = -5         # wrong magic
     OTHER_LAYOUT = -6       # wrong version or signature
     NOT_READY = -7          # the creator has not finished
+    ATTENTION = -8          # a dead member's claims wait for adoption
+    LAPPED = -9             # an observer's record was overwritten
+    NO_CLAIM_LEFT = -10     # a member holds as many ranges apart from each other as it can
 
 # Where an impossible value was read.
 cdef struct Fault:
@@ -135,6 +177,8 @@ cdef struct RingMap:
     uint32_t n_participants
     uint32_t n_bell_words   # words of a bell's bit sets in use
     uint32_t flags
+    uint64_t chunk          # bytes: capacity / CHUNKS
+    bint is_multi           # many producers
 
 
 cdef inline uint64_t layout_participants_offset(uint64_t max_groups) noexcept nogil:
@@ -198,6 +242,8 @@ cdef inline int layout_attach(RingMap* ring, char* control, uint64_t segment_byt
     ring.n_participants = identity.max_participants
     ring.n_bell_words = (identity.max_participants + 63) // 64
     ring.flags = identity.flags
+    ring.chunk = identity.capacity // CHUNKS
+    ring.is_multi = not identity.flags & FLAG_SINGLE_PRODUCER
     layout_point(ring, control)
     return OK
 
@@ -210,3 +256,21 @@ cdef inline void layout_point(RingMap* ring, char* control) noexcept nogil:
     ring.room_bell = <Bell*> (control + ROOM_BELL_OFFSET)
     ring.groups = <Group*> (control + GROUPS_OFFSET)
     ring.participants = <Slot*> (control + layout_participants_offset(ring.n_groups))
+
+
+# ---- marked words --------------------------------------------------------------------------------------------------
+
+
+# `position` with the mark of a participant (its slot + 1, or 0 for nobody).
+cdef inline uint64_t mark_pack(uint64_t position, uint32_t mark) noexcept nogil:
+    return position << 12 | mark
+
+
+# Whose mark it is.
+cdef inline uint32_t mark_owner(uint64_t word) noexcept nogil:
+    return <uint32_t> (word & 0xffff)
+
+
+# The position of a marked word: the one with its low 52 bits that is nearest to `near`, which need only be within 2^51 bytes.
+cdef inline uint64_t mark_position(uint64_t word, uint64_t near) noexcept nogil:
+    return near + <uint64_t> (<int64_t> (((word >> 16) << 16) - (near << 12)) >> 12)

@@ -1,156 +1,280 @@
-# A single producer: write records beyond tail, then show them with one store.
+# A producer: room at the end, records in it, and showing them.
 #
-#      gate                 published          position             cached_gate + capacity
-#   ----|===== to be read =====|-- not yet shown --|........ room ........|----
+#   one producer       gate               published        position            limit
+#                  ----|=== to be read ===|-- not shown --|.... room ....|
+#       writes records beyond the tail and shows them with one store of it. Killed before that store: nothing happened.
 #
-# Invariant: nothing at or after `published` is visible to anybody; position - gate <= capacity.
-# Progress: wait-free; the groups are scanned only when the cached room is used up. Killed before the store of tail: nothing
-# happened. Killed after it: the record is complete.
+#   many producers     reserved by me:    position                       limit
+#                  ====|== stamped ======|-- not yet -------------------|== others ==|.... room
+#       wins room first (reserve.pxd) and shows each record with its stamp. Killed in between: survivors close the gap.
+#
+# Invariant: position <= limit, and the bytes in between are ours alone: nobody needs them, nobody else writes them.
+# Progress: one producer: wait-free, and the groups are scanned only when the known room is used up. Many: lock-free.
 # Source: Lamport's ring with a cached remote index, as in rigtorp/SPSCQueue; reserve and commit as in Linux BPF ring buffers.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (fence_compiler, fence_full, kernel_assert, load_acquire_u32, load_acquire_u64,
-                                   load_relaxed_u32, load_relaxed_u64, store_relaxed_u64, store_release_u64)
+from shmring._core.atomic cimport (fence_compiler, fence_full, fence_release, kernel_assert, load_acquire_u64, load_relaxed_u64,
+                                   store_relaxed_u64, store_release_u64)
+from shmring._core.boundary cimport boundary_find, boundary_forget, boundary_note
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_data
-from shmring._core.layout cimport (FULL, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, PRODUCERS_OFFSET, Fault, Group, OK, RingMap,
-                                   Slot, TOO_LARGE, layout_fault)
-from shmring._core.record cimport record_payload, record_span, record_write_header
+from shmring._core.gate cimport gate_scan, gate_tail
+from shmring._core.layout cimport (ABORTED, COMMITTED, CORRUPT, FULL, HEADER_BYTES, NONE, PRODUCERS_OFFSET, Fault, OK,
+                                   RingMap, Slot, TOO_LARGE, layout_fault)
+from shmring._core.record cimport record_look, record_missing, record_payload, record_span, record_stamp, record_write
+from shmring._core.reserve cimport (MOST_MESSAGES, MOST_SPAN, Tail, reserve_exchange, reserve_lately, reserve_look,
+                                    reserve_withdraw)
 
 # What a producer knows; private to its process, changed only with the GIL held.
 cdef struct Writer:
     RingMap ring
     uint64_t position       # the next record goes here
-    uint64_t published      # tail as last stored
-    uint64_t cached_gate    # no group needs anything before it
+    uint64_t limit          # and may end here without another look
+    uint64_t published      # everything before it was shown (and notifiers told)
+    uint64_t cached_gate    # nobody needs anything before it
+    uint64_t reserved       # one producer: `reserve` as last stored
+    uint64_t number         # one producer: messages in the ring's order before `position`
+    uint64_t left           # many: messages of the open reservation that are not stamped
+    uint32_t previous       # many: the mark that the next record's header names: of the reservation before, then our own
+    Tail tail               # many
     uint64_t max_message    # bytes of payload that fit into an empty ring
     uint64_t messages       # statistics, copied to the slot at each publish
     uint64_t bytes
     Slot* slot
-    uint32_t participant    # slot number
+    uint32_t mark           # slot number + 1
     bint must_fence         # membarrier was refused to this process: see doorbell.pxd
-    uint64_t aimed_at       # slot.room_target as last stored,
+    uint64_t aimed_at       # slot.awaited as last stored,
     uint32_t aimed_under    # and the bell's sequence at the time
     Fault fault
 
 
-# The lowest position that a group still needs, into `gate`: `published` (our tail) if there is none before it.
-#
-# A scan may overlap the making of a group, and must not return a gate beyond the place where that group begins. The joiner
-# (group_begin) makes its entry gate, counts itself in `joins`, fences, and only then looks where the others are.
-#   - If we saw some head later than the joiner did, its count came before: we see it below and look again.
-#   - If there was no other group, the joiner begins at our tail as it sees it. The first fence puts our store of tail before
-#     our look at its entry: either we see the entry, or it sees that tail.
-# Progress: lock-free; another round means that a group was made meanwhile.
-cdef inline int produce_scan_gate(const RingMap* ring, uint64_t position, uint64_t published, uint64_t* gate,
-                                  Fault* fault) noexcept nogil:
-    cdef uint64_t head, used, most
-    cdef uint32_t state, number, joins
-    cdef Group* group
-    # sync: group-join (fence, producer). Our tail becomes visible before we look for groups; pairs with (fence, joiner) in
-    # group_begin. Without it a group could begin at an older tail than the gate we conclude.
-    fence_full()
-    while True:
-        most = position - published
-        # sync: group-count (acquire). Entries counted here are seen below; pairs with (release) in group_begin.
-        joins = load_acquire_u32(&ring.producers.joins)
-        for number in range(ring.n_groups):
-            group = &ring.groups[number]
-            # sync: group-ready (acquire). The head that the joiner wrote is visible; pairs with (release) in group_begin and
-            # group_settle.
-            # sync: group-gone (acquire). The reads of a removed group's member are done; pairs with (release) in group_end.
-            state = load_acquire_u32(&group.state)
-            if state == GROUP_FREE:
-                continue
-            # sync: room-ready (acquire). The reader's loads from the bytes before head are done; pairs with (release) in
-            # consume_release. Without it new bytes could be written under a read that is not finished.
-            head = load_acquire_u64(&group.head)
-            used = position - head
-            if used > ring.capacity or (head + HEADER_BYTES) & (ring.align - 1):
-                # Twice the same values of a settled group: damage. Otherwise it is being made right now. Relaxed: a comparison.
-                if (state == GROUP_ACTIVE and load_relaxed_u64(&group.head) == head
-                        and load_relaxed_u32(&group.state) == state):
-                    return layout_fault(fault, <uint64_t> (<char*> &group.head - ring.control), head, position)
-                used = ring.capacity
-            if used > most:
-                most = used
-        # sync: group-join (fence, producer). The heads were read before the count is read again; pairs with (fence, joiner) in
-        # group_begin. Without it, on a machine that is not multi-copy atomic, the count could be older than a head that its
-        # joiner had not seen.
-        fence_full()
-        if load_relaxed_u32(&ring.producers.joins) == joins:
-            gate[0] = position - most
-            return OK
-
-
-# Begin where the last producer stopped; `ring` is set.
+# Begin where the last producer stopped; `ring` is set. One producer: no other one lives.
 cdef inline int produce_start(Writer* writer) noexcept nogil:
-    # sync: record-ready (acquire). Our own records follow those before tail; pairs with (release) in produce_publish.
-    writer.position = load_acquire_u64(&writer.ring.producers.tail)
-    writer.published = writer.position
-    if (writer.position + HEADER_BYTES) & (writer.ring.align - 1):
-        return layout_fault(&writer.fault, PRODUCERS_OFFSET, writer.position, writer.ring.align)
-    return produce_scan_gate(&writer.ring, writer.position, writer.published, &writer.cached_gate, &writer.fault)
+    cdef RingMap* ring = &writer.ring
+    cdef uint64_t place = 0, length = 0
+    cdef int code
+    writer.tail.position = reserve_lately(ring)
+    reserve_look(ring, &writer.tail)
+    writer.position = writer.tail.position
+    if not ring.is_multi:
+        writer.position = gate_tail(ring, 0)
+        # Relaxed: its last writer, the producer before us, is gone.
+        writer.reserved = load_relaxed_u64(&ring.producers.reserve)
+    writer.published = writer.limit = writer.position
+    if (writer.position + HEADER_BYTES) & (ring.align - 1):
+        return layout_fault(&writer.fault, PRODUCERS_OFFSET, writer.position, ring.align)
+    code = gate_scan(ring, writer.position, writer.published, &writer.cached_gate, &writer.fault)
+    if code != OK or ring.is_multi:
+        return code
+    # The number of the next message: from the newest place where it was noted, less than two chunks back.
+    boundary_forget(ring, writer.position)
+    if not boundary_find(ring, writer.position - ring.capacity, writer.position, True, &place, &writer.number):
+        writer.number = 0
+        return OK
+    while place != writer.position:
+        code = record_look(ring, place, writer.position - place, &length, &writer.fault)
+        if code == CORRUPT:
+            return code
+        place += record_span(length, ring.align)
+        writer.number += 1
+    return OK
 
 
-# Say from which gate on the room for `span` bytes is there, after W3 (`sequence`) and before the parked bit is set. There is one
-# target for all threads of this producer. While others sleep (`others_sleep`) the lower one stays, unless the bell was rung
-# since it was announced: then it may have been passed already, and those it was for are awake or refuse to sleep.
-cdef inline void produce_aim(Writer* writer, uint64_t span, uint32_t sequence, bint others_sleep) noexcept nogil:
-    cdef uint64_t target = writer.position + span - writer.ring.capacity
-    if not others_sleep or sequence != writer.aimed_under or <int64_t> (target - writer.aimed_at) < 0:
-        writer.aimed_at = target
-        writer.aimed_under = sequence
-        # Relaxed: only this producer writes it; the fence in bell_park makes it visible with the bit.
-        store_relaxed_u64(&writer.slot.room_target, target)
+# ---- room --------------------------------------------------------------------------------------------------------
 
 
-# Would a record of `span` bytes fit now? For waiting threads: changes nothing.
-cdef inline bint produce_has_room(const Writer* writer, uint64_t span) noexcept nogil:
-    cdef uint64_t gate
-    cdef Fault fault
-    if produce_scan_gate(&writer.ring, writer.position, writer.published, &gate, &fault) != OK:
-        return True                     # the caller finds the fault itself
-    return writer.position + span - gate <= writer.ring.capacity
+# One producer: learn how far it may write, at least `span` more bytes. FULL changes nothing that anybody sees.
+cdef inline int produce_extend(Writer* writer, uint64_t span) noexcept nogil:
+    cdef RingMap* ring = &writer.ring
+    cdef uint64_t end = writer.position + span
+    cdef int code
+    if end - writer.cached_gate > ring.capacity:
+        code = gate_scan(ring, writer.position, writer.published, &writer.cached_gate, &writer.fault)
+        if code != OK:
+            return code
+        if end - writer.cached_gate > ring.capacity:
+            return FULL
+    if <int64_t> (end - writer.reserved) > 0:
+        boundary_note(ring, writer.position, end, writer.number)
+        # A sixteenth of the capacity ahead, so that it is rare; observers see that much less. Relaxed: only we write it.
+        writer.reserved = end + (ring.chunk if span <= ring.capacity >> 1 else 0)
+        store_relaxed_u64(&ring.producers.reserve, writer.reserved)
+        # sync: lapping (fence, producer). The claim to write is visible before any byte of it; pairs with (fence, observer) in
+        # observe_is_whole. Without it an observer could copy our bytes and still find its record's lap unfinished.
+        fence_release()
+    writer.limit = writer.cached_gate + ring.capacity
+    if <int64_t> (writer.limit - writer.reserved) > 0:
+        writer.limit = writer.reserved
+    return OK
+
+
+# Many producers: win `span` bytes for `messages`.
+cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) noexcept nogil:
+    cdef RingMap* ring = &writer.ring
+    cdef Tail* tail = &writer.tail
+    cdef uint32_t previous
+    cdef int code
+    kernel_assert(not produce_is_open(writer))
+    if span > MOST_SPAN:
+        return TOO_LARGE
+    while True:
+        if tail.position + span - writer.cached_gate > ring.capacity:
+            reserve_withdraw(writer.slot)
+            reserve_look(ring, tail)
+            code = gate_scan(ring, tail.position, tail.position, &writer.cached_gate, &writer.fault)
+            if code != OK:
+                return code
+            if tail.position + span - writer.cached_gate > ring.capacity:
+                return FULL
+        previous = <uint32_t> (tail.word & 0xffff)
+        if reserve_exchange(ring, writer.slot, writer.mark, tail, span, messages):
+            break
+        reserve_look(ring, tail)        # somebody else made progress
+    writer.limit = tail.position
+    writer.position = writer.published = tail.position - span
+    writer.previous = previous
+    writer.left = messages
+    return OK
 
 
 # Room for a message of `length` bytes at writer.position; `payload` is where it goes. Nobody sees it before produce_finish and
-# produce_publish. FULL changes nothing.
+# produce_publish.
 cdef inline int produce_reserve(Writer* writer, uint64_t length, char** payload) noexcept nogil:
     cdef uint64_t span
     cdef int code
     if length > writer.max_message:
         return TOO_LARGE
     span = record_span(length, writer.ring.align)
-    if writer.position + span - writer.cached_gate > writer.ring.capacity:
-        code = produce_scan_gate(&writer.ring, writer.position, writer.published, &writer.cached_gate, &writer.fault)
+    if <int64_t> (writer.position + span - writer.limit) > 0:
+        code = produce_win(writer, span, 1) if writer.ring.is_multi else produce_extend(writer, span)
         if code != OK:
             return code
-        if writer.position + span - writer.cached_gate > writer.ring.capacity:
-            return FULL
     payload[0] = record_payload(&writer.ring, writer.position)
     return OK
 
 
-# Complete the reserved record with its header; `length` may be less than was reserved.
+# Room for a batch of `messages` that take `span` bytes: with many producers one reservation, at most half of the capacity.
+cdef inline int produce_reserve_batch(Writer* writer, uint64_t span, uint64_t messages) noexcept nogil:
+    if writer.ring.is_multi:
+        return produce_win(writer, span, messages)
+    return OK
+
+
+# How much one reservation of a batch may take: bytes.
+cdef inline uint64_t produce_most_batch(const Writer* writer) noexcept nogil:
+    return min(writer.ring.capacity >> 1, <uint64_t> MOST_SPAN)
+
+
+# Would a record of `span` bytes fit now? For waiting threads: changes nothing.
+cdef inline bint produce_has_room(const Writer* writer, uint64_t span) noexcept nogil:
+    cdef uint64_t gate = 0
+    cdef uint64_t position = writer.position
+    cdef uint64_t published = writer.published
+    cdef Fault fault
+    if writer.ring.is_multi:
+        position = published = gate_tail(&writer.ring, writer.tail.position)
+    if gate_scan(&writer.ring, position, published, &gate, &fault) != OK:
+        return True                     # the caller finds the fault itself
+    return position + span - gate <= writer.ring.capacity
+
+
+# Say from which gate on the room for `span` bytes is there, after W3 (`sequence`) and before the parked bit is set. There is one
+# target for all threads of this producer. While others sleep (`others_sleep`) the lower one stays, unless the bell was rung
+# since it was announced: then it may have been passed already, and those it was for are awake or refuse to sleep.
+cdef inline void produce_aim(Writer* writer, uint64_t span, uint32_t sequence, bint others_sleep) noexcept nogil:
+    cdef uint64_t position = gate_tail(&writer.ring, writer.tail.position) if writer.ring.is_multi else writer.position
+    cdef uint64_t target = position + span - writer.ring.capacity
+    if not others_sleep or sequence != writer.aimed_under or <int64_t> (target - writer.aimed_at) < 0:
+        writer.aimed_at = target
+        writer.aimed_under = sequence
+        # Relaxed: only this producer writes it; the fence in bell_park makes it visible with the bit.
+        store_relaxed_u64(&writer.slot.awaited, target)
+
+
+# Has the gate passed what we announced already? Then nobody will ring for it again: another producer took the room. Asked after
+# the parked bit is set.
+cdef inline bint produce_is_passed(const Writer* writer) noexcept nogil:
+    cdef uint64_t tail = gate_tail(&writer.ring, writer.tail.position) if writer.ring.is_multi else writer.position
+    cdef uint64_t gate = 0
+    cdef Fault fault
+    return gate_scan(&writer.ring, tail, tail, &gate, &fault) != OK or <int64_t> (gate - writer.aimed_at) >= 0
+
+
+# ---- records -----------------------------------------------------------------------------------------------------
+
+
+# Complete the reserved record with its header. With many producers this shows it: only who waits is not told yet.
 cdef inline void produce_finish(Writer* writer, uint64_t length) noexcept nogil:
-    kernel_assert(writer.position + record_span(length, writer.ring.align) - writer.cached_gate <= writer.ring.capacity)
-    record_write_header(&writer.ring, writer.position, <uint32_t> length, writer.participant)
-    writer.position += record_span(length, writer.ring.align)
+    cdef uint64_t span = record_span(length, writer.ring.align)
+    kernel_assert(<int64_t> (writer.position + span - writer.limit) <= 0)
+    if writer.ring.is_multi:
+        record_stamp(&writer.ring, writer.position, <uint32_t> length, writer.mark, writer.previous, COMMITTED)
+        # Only a record that begins a reservation tells of another one's: the rest follows our own.
+        writer.previous = writer.mark
+        writer.left -= 1
+        if writer.position + span == writer.limit:
+            reserve_withdraw(writer.slot)
+    else:
+        record_write(&writer.ring, writer.position, <uint32_t> length, writer.mark)
+        writer.number += 1
+    writer.position += span
     writer.messages += 1
     writer.bytes += length
 
 
+# Many producers: the room from `position` to the end of the open reservation is given up, as a record to be skipped that takes
+# the place of `missing` messages and follows `previous`.
+cdef inline void produce_give_up(Writer* writer, uint64_t position, uint64_t missing, uint32_t previous) noexcept nogil:
+    record_stamp(&writer.ring, position, <uint32_t> (writer.limit - position - HEADER_BYTES), <uint32_t> missing, previous,
+                 ABORTED)
+
+
+# The last message of the reservation gets shorter than was reserved: `length` bytes. Before produce_finish, so that whoever sees
+# its record sees what follows it.
+cdef inline void produce_shorten(Writer* writer, uint64_t length) noexcept nogil:
+    cdef uint64_t end = writer.position + record_span(length, writer.ring.align)
+    if writer.ring.is_multi and end != writer.limit:
+        produce_give_up(writer, end, 0, writer.mark)
+        writer.limit = end
+
+
+# Nothing more comes in this reservation. Killed on the way: as before, or as after. Followed by produce_publish.
+cdef inline void produce_abort(Writer* writer) noexcept nogil:
+    if produce_is_open(writer):
+        produce_give_up(writer, writer.position, writer.left, writer.previous)
+        reserve_withdraw(writer.slot)
+        writer.position = writer.limit
+        writer.left = 0
+
+
+# Is a reservation open? Many producers only: nobody passes it before it is finished or aborted.
+cdef inline bint produce_is_open(const Writer* writer) noexcept nogil:
+    return writer.ring.is_multi and writer.position != writer.limit
+
+
+# A user fills the open reservation (`begins`), or is done with it and wants to show it (then a look at shutdown_has_begun must
+# follow). While it is the user's, consumers that end need not wait for it: claim_is_drained.
+cdef inline void produce_ponder(Writer* writer, bint begins) noexcept nogil:
+    if not writer.ring.is_multi:
+        return
+    # Relaxed: the fence orders it.
+    store_relaxed_u64(&writer.slot.pondering, begins)
+    # sync: pondering (fence, committer). The word is down before we look for a shutdown; pairs with (fence, drainer) in
+    # claim_is_drained: either we see the shutdown and give up, or who drains sees that it has to wait.
+    fence_full()
+
+
 # Show every finished record, and wake who waits for the first of them. Returns the number of wake calls.
 cdef inline int produce_publish(Writer* writer) noexcept nogil:
-    cdef uint64_t old_tail = writer.published
+    cdef uint64_t before = writer.published
     writer.published = writer.position
-    # sync: record-ready (release). Publishes headers and payloads up to position; pairs with (acquire) in consume_refresh.
-    # Without it a consumer could read the previous lap's bytes.
-    store_release_u64(&writer.ring.producers.tail, writer.position)
+    if not writer.ring.is_multi:
+        # sync: record-ready (release). Publishes headers and payloads up to position; pairs with (acquire) in gate_tail. Without it a
+        # consumer could read the previous lap's bytes.
+        store_release_u64(&writer.ring.producers.tail, writer.position)
     # Statistics: only we write these words.
     store_relaxed_u64(&writer.slot.messages, writer.messages)
     store_relaxed_u64(&writer.slot.bytes, writer.bytes)
     fence_compiler()                    # N1 before N2: doorbell.pxd
     if bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence:
-        return doorbell_ring_data(&writer.ring, old_tail, writer.position)
+        return doorbell_ring_data(&writer.ring, before, writer.position)
     return 0

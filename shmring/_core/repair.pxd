@@ -1,248 +1,318 @@
-# The tables of participants and groups: joining, leaving, and what survivors do for the dead.
+# What survivors do for the dead: close the gap that a producer left, settle what a member claimed, free the slot.
 #
-# Every function here is called with the registry lock held (a file lock on one byte of the segment, which the kernel drops
-# when its holder dies), so there is one writer at a time. It may die between any two stores; therefore each function may be
-# run again from its start by the next holder, and readers outside the lock (producers scanning the gate, notifiers) see each
-# entry through one state word that is written last when it appears and first when it goes.
+# Every function is called with the registry lock held, and for participants that are dead or have left: nothing that is read of
+# their slots changes any more. Whoever repairs may die between any two stores; every step may be made again.
 #
-# Who is dead is decided by ring.pyx from evidence; nothing here judges.
+# The gap. A dead producer's intent says what it was about to reserve; whether it won it is known from who came after it: the
+# tail, an intent that begins at its end, or the header there names the mark of the reservation before (reserve.pxd). What it won
+# and did not stamp becomes one record that readers skip.
+#
+# The claims. What a dead member kept was won; of the range that it was winning, the head or `granted` tells (claim.pxd). The
+# slot becomes an orphan, whose hold still gates, until a member of the group moves the claims to its own slot, or a newcomer
+# takes the slot over as it is.
+#
+# Source: the model is models/many_producers.pml for gaps, models/shared_group.pml for claims.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
 
-from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u32,
-                                   load_relaxed_u64, store_relaxed_u32, store_relaxed_u64, store_release_u32,
-                                   store_release_u64)
-from shmring._core.layout cimport (COMMITTED, GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES, HEADER_BYTES,
-                                   LAYOUT_VERSION, MAGIC, READY, ROLE_CONSUMER, ROLE_PRODUCER, SIGNATURE, SLOT_ACTIVE,
-                                   SLOT_FREE, SLOT_LEFT, Fault, Group, Identity, OK, RingMap, Slot, layout_data_offset,
-                                   layout_fault, layout_participants_offset, layout_point)
+from shmring._core.atomic cimport (add_u32, add_u64, fence_acquire, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u64,
+                                   store_relaxed_u64, store_release_u32, store_release_u64, u64)
+from shmring._core.claim cimport Reader, claim_store_hold
+from shmring._core.keep cimport claim_hold_lowest
+from shmring._core.gate cimport gate_tail
+from shmring._core.layout cimport (ABORTED, CLAIMS, CORRUPT, EMPTY, GROUP_ACTIVE, GROUP_DROP, HEADER_BYTES, NONE, ROLE_PRODUCER,
+                                   SLOT_FREE, SLOT_ORPHAN, TENTATIVE, Fault, Group, Header, OK, RingMap, Slot, mark_owner, mark_pack,
+                                   mark_position)
+from shmring._core.membership cimport (group_flags, group_set_orphans, group_state, participant_clear_bits, participant_group,
+                                       participant_miss, participant_set_sole, participant_sole)
+from shmring._core.record cimport record_at, record_look, record_look_stamped, record_span, record_stamp
+from shmring._core.reserve cimport intent_read
 
+cdef enum:
+    FREED = 0                       # the slot is free
+    ORPHANED = 1                    # its claims wait for a member of its group
 
-# Write the control pages of a new ring into zeroed memory at `control`, from the fields that the caller has set in
-# `identity` (capacity, cookie, align, flags, maxima, uuid, boot_id, created_ns, creator_pid, page_bytes). The first record
-# goes to `origin`. Group 0 is "default".
-cdef inline void layout_create(char* control, Identity* identity, uint64_t origin) noexcept nogil:
-    cdef Identity* target = <Identity*> control
-    cdef RingMap ring
-    identity.magic = MAGIC
-    identity.layout_version = LAYOUT_VERSION
-    identity.signature = SIGNATURE
-    identity.participants_offset = layout_participants_offset(identity.max_groups)
-    identity.data_offset = layout_data_offset(identity.max_groups, identity.max_participants, identity.page_bytes)
-    identity.segment_bytes = identity.data_offset + identity.capacity
-    memcpy(target, identity, sizeof(Identity))
-    ring.n_groups = identity.max_groups
-    layout_point(&ring, control)
-    # Relaxed: nobody looks before the ready word.
-    store_relaxed_u64(&ring.producers.tail, origin)
-    store_relaxed_u64(&ring.producers.reserve, origin)
-    memcpy(ring.groups[0].name, b"default", 7)
-    group_settle(&ring.groups[0], origin)
-    # sync: ring-ready (release). Everything above is visible to who sees the ready word; pairs with (acquire) in layout_attach.
-    store_release_u64(&target.ready, READY)
+# ---- producers ---------------------------------------------------------------------------------------------------
 
 
-# ---- participants ------------------------------------------------------------------------------------------------
+# Who made the reservation that ends at `position`: its mark. False: none ends there (or all of it is long past).
+cdef inline bint repair_previous_of(const RingMap* ring, uint64_t position, uint32_t* mark) noexcept nogil:
+    cdef uint64_t start = 0, span = 0, word
+    cdef uint32_t number, messages = 0
+    cdef Header* header = record_at(ring, position)
+    # sync: reserved (acquire). If the tail has passed it, the intent of whoever passed it is visible below, or its header is;
+    # pairs with (release) in reserve_exchange.
+    word = load_acquire_u64(&ring.producers.tail)
+    if mark_position(word, position) == position:
+        mark[0] = mark_owner(word)
+        return True
+    for number in range(ring.n_participants):
+        if intent_read(&ring.participants[number], &start, &span, &messages, mark) and start == position:
+            return True
+    # After the intents: whoever reserved there stamps before its intent goes.
+    # sync: record-stamped (acquire). The header is whole; pairs with (release) in record_stamp.
+    word = load_acquire_u64(&header.stamp)
+    mark[0] = header.previous
+    # sync: lapping (fence, observer). The header was read before the stamp is looked at again; pairs with (fence, producer) in
+    # produce_extend and reserve_exchange. Without it a later lap's bytes could pass for the mark.
+    fence_acquire()
+    # Relaxed: a comparison.
+    return ((word ^ ring.cookie) & ~<uint64_t> 15 == position and (word ^ ring.cookie) & 15 != 0
+            and load_relaxed_u64(&header.stamp) == word)
 
 
-# Fill a free slot. The caller holds the slot's lock byte, which proves its life from now on.
-cdef inline void participant_enter(Slot* slot, const Slot* fields) noexcept nogil:
-    cdef uint64_t generation = slot.generation
-    memset(slot, 0, sizeof(Slot))
-    slot.role = fields.role
-    slot.pid = fields.pid
-    slot.start_time = fields.start_time
-    slot.pid_namespace = fields.pid_namespace
-    memcpy(slot.boot_id, fields.boot_id, 16)
-    slot.generation = generation + 1
-    # sync: participant-ready (release). The fields are visible to who sees ACTIVE; pairs with (acquire) in participant_is_active.
-    store_release_u32(&slot.state, SLOT_ACTIVE)
+# Close the gap of dead producer `number`. `ring.data` is writable. Returns whether there was one; `missing` counts the messages
+# that will not come.
+cdef inline bint repair_close(const RingMap* ring, uint32_t number, uint64_t* missing) noexcept nogil:
+    cdef uint64_t start = 0, span = 0, length = 0, position, end, step
+    cdef uint32_t messages = 0, previous = 0, mark = 0
+    cdef Fault fault
+    if not intent_read(&ring.participants[number], &start, &span, &messages, &previous):
+        return False
+    end = start + span
+    if span < HEADER_BYTES or span > ring.capacity or (start | span) & 15:
+        return False                    # damage
+    if not repair_previous_of(ring, end, &mark) or mark != number + 1:
+        return False                    # never won
+    if gate_tail(ring, start) - start > ring.capacity:
+        return False                    # damage: an open reservation gates
+    position = start
+    missing[0] = messages
+    while position != end:
+        if record_look_stamped(ring, position, &length, &fault) < 0:
+            break
+        step = record_span(length, ring.align)
+        if step > end - position:
+            return False                # damage: readers will find it
+        position += step
+        missing[0] -= missing[0] != 0
+    if position == end:
+        return False
+    # As in produce_finish: only what begins the reservation tells who made the one before.
+    record_stamp(ring, position, <uint32_t> (end - position - HEADER_BYTES), <uint32_t> missing[0],
+                 previous if position == start else number + 1, ABORTED)
+    add_u64(&ring.producers.aborted, missing[0])
+    return True
 
 
-cdef inline bint participant_is_active(const Slot* slot) noexcept nogil:
-    # sync: participant-ready (acquire). The fields of an active slot are visible; pairs with (release) in participant_enter.
-    # sync: slot-free (acquire). All of its last owner is gone; pairs with (release) in participant_bury.
-    return load_acquire_u32(&slot.state) == SLOT_ACTIVE
+# Does the reservation that `position` lies in have an owner in the table? False for what nobody can ever complete: damage.
+cdef inline bint repair_gap_has_owner(const RingMap* ring, uint64_t position) noexcept nogil:
+    cdef uint64_t start = 0, span = 0
+    cdef uint32_t number, messages = 0, previous = 0
+    for number in range(ring.n_participants):
+        if not intent_read(&ring.participants[number], &start, &span, &messages, &previous):
+            continue
+        if position - start < span:
+            return True
+    return False
 
 
-# A consumer's group, for notifiers. Relaxed: written before any bit of it is set.
-cdef inline void participant_join(Slot* slot, uint32_t group) noexcept nogil:
-    store_relaxed_u32(&slot.group, group)
+# ---- members -----------------------------------------------------------------------------------------------------
 
 
-# Relaxed: as participant_join.
-cdef inline uint32_t participant_group(const Slot* slot) noexcept nogil:
-    return load_relaxed_u32(&slot.group)
-
-
-# The single producer's slot + 1, or 0. Relaxed: it changes under the registry lock only; without it, a snapshot.
-cdef inline uint32_t participant_sole(const RingMap* ring) noexcept nogil:
-    return load_relaxed_u32(&ring.producers.sole)
-
-
-# Relaxed: as participant_sole.
-cdef inline void participant_become_sole(RingMap* ring, uint32_t number) noexcept nogil:
-    store_relaxed_u32(&ring.producers.sole, number + 1)
-
-
-# Statistics, without the lock: only the participant itself writes these words, and nobody concludes anything from them.
-cdef inline void participant_note_waits(Slot* slot, uint64_t waits) noexcept nogil:
-    store_relaxed_u64(&slot.waits, waits)
-
-
-# Statistics: as participant_note_waits.
-cdef inline void participant_note_parks(Slot* slot, uint64_t parks) noexcept nogil:
-    store_relaxed_u64(&slot.parks, parks)
-
-
-# Statistics: as participant_note_waits.
-cdef inline void participant_note_wakes(Slot* slot, uint64_t wakes) noexcept nogil:
-    store_relaxed_u64(&slot.wakes, wakes)
-
-
-# Leave, without the lock and without a wait: my bits go, and the slot says that its owner left. Its roles mean nothing from
-# here on, as participant_is_active is false; whoever next holds the lock frees it. Killed in between: dead, like any other.
-cdef inline void participant_depart(RingMap* ring, uint32_t number) noexcept nogil:
-    participant_clear_bits(ring, number)
-    # sync: participant-left (release). Our last stores are visible to who takes the slot or the role; pairs with (acquire) in
-    # participant_has_left.
-    store_release_u32(&ring.participants[number].state, SLOT_LEFT)
-
-
-cdef inline bint participant_has_left(const Slot* slot) noexcept nogil:
-    # sync: participant-left (acquire). Its last stores are visible; pairs with (release) in participant_depart.
-    return load_acquire_u32(&slot.state) == SLOT_LEFT
-
-
-cdef inline void participant_clear_bits(RingMap* ring, uint32_t number) noexcept nogil:
-    cdef uint64_t others = ~(<uint64_t> 1 << (number & 63))
-    and_u64(&ring.data_bell.armed[number >> 6], others)
-    and_u64(&ring.data_bell.parked[number >> 6], others)
-    and_u64(&ring.room_bell.armed[number >> 6], others)
-    and_u64(&ring.room_bell.parked[number >> 6], others)
-
-
-# Undo everything that participant `number` has left: bits, roles, then the slot itself. A dead member's head has not moved
-# past what it did not release, so its group needs nothing more; a dead single producer's unpublished bytes were never visible.
-# Returns the role it had.
-cdef inline uint32_t participant_bury(RingMap* ring, uint32_t number, bint died) noexcept nogil:
+# Settle what participant `number` claimed. Returns whether it holds anything.
+cdef inline bint repair_judge(RingMap* ring, uint32_t number) noexcept nogil:
     cdef Slot* slot = &ring.participants[number]
-    cdef uint32_t role = slot.role
-    cdef uint32_t group
+    cdef uint32_t group = participant_group(slot)
+    cdef uint64_t word, granted, start, end, tail, lowest = NONE
+    cdef int index
+    # Relaxed: here and below, its owner is gone, and we hold the lock.
+    if group >= ring.n_groups or load_relaxed_u64(&slot.hold) == NONE:
+        return False
+    # sync: claimed (acquire). If somebody claimed after it, the grant is visible; pairs with (release) in claim_move_head and claim_one.
+    word = load_acquire_u64(&ring.groups[group].head)
+    # sync: granted (acquire). As old as the head at least; pairs with (release) in claim_grant.
+    granted = load_acquire_u64(&slot.granted)
+    end = load_relaxed_u64(&slot.claims[0].end)
+    if end & TENTATIVE:
+        end -= TENTATIVE
+        if granted == mark_pack(end, group + 1) or word == mark_pack(end, number + 1):
+            store_relaxed_u64(&slot.claims[0].end, end)
+        else:
+            store_relaxed_u64(&slot.claims[0].start, NONE)
+    tail = gate_tail(ring, mark_position(word, end))
+    for index in range(CLAIMS):
+        start = load_relaxed_u64(&slot.claims[index].start)
+        end = load_relaxed_u64(&slot.claims[index].end)
+        if start == NONE:
+            continue
+        if (not adopt_is_sound(ring, start, end) or tail - start > ring.capacity
+                or (index == 0 and repair_is_kept(slot, end))):
+            store_relaxed_u64(&slot.claims[index].start, NONE)      # damage, or claims[0] was on its way to another entry
+            continue
+        if lowest == NONE or <int64_t> (start - lowest) < 0:
+            lowest = start
+    # sync: released (release). Nobody reads what lies before it; pairs with (acquire) in gate_scan.
+    store_release_u64(&slot.hold, lowest)
+    return lowest != NONE
+
+
+# Does one of the entries for ranges that are kept end at `end`? Then it has all of claims[0].
+cdef inline bint repair_is_kept(const Slot* slot, uint64_t end) noexcept nogil:
+    cdef int index
+    for index in range(1, CLAIMS):
+        # Relaxed: its owner is gone.
+        if load_relaxed_u64(&slot.claims[index].start) != NONE and load_relaxed_u64(&slot.claims[index].end) == end:
+            return True
+    return False
+
+
+# Records in what the slot holds; one pass over their headers.
+cdef inline uint64_t repair_count(const RingMap* ring, const Slot* slot) noexcept nogil:
+    cdef uint64_t start, end, length = 0, count = 0
+    cdef Fault fault
+    cdef int index
+    cdef int code
+    for index in range(CLAIMS):
+        # Relaxed: its owner is gone.
+        start = load_relaxed_u64(&slot.claims[index].start)
+        end = load_relaxed_u64(&slot.claims[index].end)
+        while start != NONE and start != end:
+            code = record_look(ring, start, end - start, &length, &fault)
+            if code < 0:
+                break
+            count += code == OK
+            start += record_span(length, ring.align)
+    return count
+
+
+# Undo everything that participant `number` has left: bits, roles, gap, claims, then the slot. `died`: it did not leave by itself.
+# FREED or ORPHANED. `ring.data` is mapped (writable, for a producer of many).
+cdef inline int repair_bury(RingMap* ring, uint32_t number, bint died, uint64_t* missing) noexcept nogil:
+    cdef Slot* slot = &ring.participants[number]
+    cdef uint32_t group = participant_group(slot)
+    missing[0] = 0
     participant_clear_bits(ring, number)
-    # Relaxed: roles change under the registry lock only, which we hold.
-    if load_relaxed_u32(&ring.producers.sole) == number + 1:
-        store_relaxed_u32(&ring.producers.sole, 0)
-    for group in range(ring.n_groups):
-        if load_relaxed_u32(&ring.groups[group].member) == number + 1:
-            if died:
-                store_relaxed_u64(&ring.groups[group].repaired, load_relaxed_u64(&ring.groups[group].repaired) + 1)
-            store_relaxed_u32(&ring.groups[group].member, 0)
+    if slot.role == ROLE_PRODUCER:
+        if ring.is_multi and not repair_close(ring, number, missing):
+            missing[0] = 0
+        if participant_sole(ring) == number + 1:
+            participant_set_sole(ring, 0)
+        if died:
+            participant_miss(ring, slot.pid)
+    elif group < ring.n_groups and group_state(ring, group) == GROUP_ACTIVE:
+        if died:
+            # Statistics: we hold the lock.
+            add_u64(&ring.groups[group].repaired, 1)
+        if repair_judge(ring, number):
+            if not group_flags(ring, group) & GROUP_DROP:
+                # It may have died while it adopted: then the range stands in another slot, too, and a scan must not miss both.
+                # sync: gate-count (release). The hold gates, and is counted, before it is an orphan's; pairs with (acquire) in gate_scan.
+                add_u32(&ring.producers.moves, 1)
+                # sync: slot-orphan (release). Its claims are settled; pairs with (acquire) in participant_is_orphan.
+                store_release_u32(&slot.state, SLOT_ORPHAN)
+                group_set_orphans(ring, group, True)
+                return ORPHANED
+            add_u64(&ring.groups[group].dropped, repair_count(ring, slot))
+    repair_free(ring, number)
+    return FREED
+
+
+# The slot belongs to nobody, and gates nothing.
+cdef inline void repair_free(RingMap* ring, uint32_t number) noexcept nogil:
+    cdef Slot* slot = &ring.participants[number]
+    # sync: intent (release). The record that closed its gap is visible; pairs with (acquire) in intent_read and
+    # gate_look_at_intent.
+    store_release_u64(&slot.intent_start, NONE)
+    # sync: released (release). Nobody reads what it held; pairs with (acquire) in gate_scan.
+    store_release_u64(&slot.hold, NONE)
     # sync: slot-free (release). Bits and roles are gone before the slot is; pairs with (acquire) in participant_is_active. Without
     # it the next owner of the slot could lose a bit that it has just set.
     store_release_u32(&slot.state, SLOT_FREE)
-    return role
 
 
-# ---- groups ------------------------------------------------------------------------------------------------------
+# Somebody died and was found. Relaxed: statistics; `finder` may be NULL.
+cdef inline void repair_note(RingMap* ring, Slot* finder) noexcept nogil:
+    add_u64(&ring.producers.repairs, 1)
+    if finder != NULL:
+        store_relaxed_u64(&finder.repairs, load_relaxed_u64(&finder.repairs) + 1)
 
 
-cdef inline uint32_t group_state(const RingMap* ring, uint32_t number) noexcept nogil:
-    # sync: group-ready (acquire). Name and head are visible; pairs with (release) in group_begin and group_settle.
-    # sync: group-gone (acquire). A free entry is free of its last user; pairs with (release) in group_end.
-    return load_acquire_u32(&ring.groups[number].state)
+# ---- adoption ----------------------------------------------------------------------------------------------------
 
 
-# Its member's slot + 1, or 0. Relaxed: it changes under the registry lock only; without it, a snapshot.
-cdef inline uint32_t group_member(const RingMap* ring, uint32_t number) noexcept nogil:
-    return load_relaxed_u32(&ring.groups[number].member)
+# Move the claims of orphan `number` to the reader's own slot, as far as there are entries; then free it. Returns whether all of
+# them went. Killed on the way: a range may stand in both slots, and is delivered by both.
+cdef inline bint adopt_orphan(Reader* reader, uint32_t number) noexcept nogil:
+    cdef RingMap* ring = &reader.ring
+    cdef Slot* orphan = &ring.participants[number]
+    cdef uint64_t start, lowest = NONE
+    cdef int index
+    for index in range(CLAIMS):
+        # Relaxed: all of these, as we hold the lock.
+        start = load_relaxed_u64(&orphan.claims[index].start)
+        if start == NONE:
+            continue
+        # One entry stays for what it claims itself.
+        if adopt_enter(reader, start, load_relaxed_u64(&orphan.claims[index].end), CLAIMS - 2):
+            adopt_move(ring, &orphan.claims[index].start)
+        elif lowest == NONE or <int64_t> (start - lowest) < 0:
+            lowest = start
+    if lowest == NONE:
+        repair_free(ring, number)
+        return True
+    # sync: released (release). Nobody reads what lies before it; pairs with (acquire) in gate_scan.
+    store_release_u64(&orphan.hold, lowest)
+    return False
 
 
-# Relaxed: as group_member.
-cdef inline void group_take(RingMap* ring, uint32_t number, uint32_t participant) noexcept nogil:
-    store_relaxed_u32(&ring.groups[number].member, participant + 1)
-
-
-# The lowest head of the settled groups other than `except_for`; tail if there are none.
-cdef inline uint64_t group_lowest_head(RingMap* ring, uint32_t except_for) noexcept nogil:
-    cdef uint64_t lowest = 0, head
-    cdef bint found = False
-    cdef uint32_t number
-    for number in range(ring.n_groups):
-        if number != except_for and group_state(ring, number) == GROUP_ACTIVE:
-            # sync: room-ready (acquire). A tail that is read later is not before this head, and what is read from there is what was
-            # published there; pairs with (release) in consume_release.
-            head = load_acquire_u64(&ring.groups[number].head)
-            if not found or <int64_t> (head - lowest) < 0:
-                lowest = head
-                found = True
-    if found:
-        return lowest
-    # sync: record-ready (acquire). Records before it are visible to the group's member; pairs with (release) in produce_publish.
-    return load_acquire_u64(&ring.producers.tail)
-
-
-# Make a free entry a group that starts at the oldest record any group still needs (or at tail if latest).
-#
-# A producer may be working with a gate G that it concluded before it saw this entry, and writes up to G + capacity. The place M
-# where the group begins must not lie before G. produce_scan_gate ends only when `joins` did not move, so all its looks came
-# before our count, and ours at the heads (or at tail) come after it: heads only move on, so G <= M.
-cdef inline void group_begin(RingMap* ring, uint32_t number, const char* name, bint latest) noexcept nogil:
-    cdef Group* group = &ring.groups[number]
-    memset(group.name, 0, GROUP_NAME_BYTES)
-    memcpy(group.name, name, GROUP_NAME_BYTES)
-    group.generation += 1
-    # Relaxed: published with the state.
-    store_relaxed_u32(&group.member, 0)
-    store_relaxed_u64(&group.head, group_lowest_head(ring, number))
-    # sync: group-ready (release). Name and head are visible to who sees that the entry gates; pairs with (acquire) in
-    # produce_scan_gate.
-    store_release_u32(&group.state, GROUP_JOINING)
-    # sync: group-count (release). The entry gates before it is counted; pairs with (acquire) in produce_scan_gate.
-    add_u32(&ring.producers.joins, 1)
-    # sync: group-join (fence, joiner). The entry gates and is counted before we look where the others are; pairs with (fence,
-    # producer) in produce_scan_gate. Without it a producer that missed the entry could be ahead of the place we choose.
+# The range is in its new slot, whose hold is up: count the move, so that no scan sees the one as it was and the other as it is.
+cdef inline void adopt_move(RingMap* ring, u64* old_start) noexcept nogil:
+    # sync: gate-count (release). The new hold gates before it is counted; pairs with (acquire) in gate_scan.
+    add_u32(&ring.producers.moves, 1)
+    # sync: gate-move (fence, mover). It is counted before the old hold goes; pairs with (fence, scanner) in gate_scan. Without it a
+    # scan could find neither.
     fence_full()
-    if latest:
-        # sync: record-ready (acquire). As in group_lowest_head; pairs with (release) in produce_publish.
-        group_settle(group, load_acquire_u64(&ring.producers.tail))
-    else:
-        group_settle(group, group_lowest_head(ring, number))
+    # Relaxed: we hold the lock; the hold goes later.
+    store_relaxed_u64(old_start, NONE)
 
 
-cdef inline void group_settle(Group* group, uint64_t position) noexcept nogil:
-    # Relaxed: published with the head.
-    store_relaxed_u64(&group.repaired, 0)
-    store_relaxed_u64(&group.redelivered, 0)
-    store_relaxed_u64(&group.cursor, position)
-    store_relaxed_u64(&group.watermark, position)
-    # sync: room-ready (release). The cursor is not older than the head that is found; pairs with (acquire) in consume_start and
-    # group_check.
-    store_release_u64(&group.head, position)
-    # sync: group-ready (release). The settled head comes with ACTIVE; pairs with (acquire) in produce_scan_gate.
-    store_release_u32(&group.state, GROUP_ACTIVE)
+# Can it be a range of records?
+cdef inline bint adopt_is_sound(const RingMap* ring, uint64_t start, uint64_t end) noexcept nogil:
+    return end - start - 1 < ring.capacity and not (start | end) & 15
 
 
-# The entry stops gating.
-cdef inline void group_end(Group* group) noexcept nogil:
-    # sync: group-gone (release). Whatever the last member read, and we looked up, was read before; pairs with (acquire) in
-    # produce_scan_gate and group_state. Without it new bytes could be written under those reads.
-    store_release_u32(&group.state, GROUP_FREE)
+# A range for the reader to hand out. False: it has `most` entries in use.
+cdef inline bint adopt_enter(Reader* reader, uint64_t start, uint64_t end, int most) noexcept nogil:
+    cdef int index
+    if <int> reader.n_kept >= most:
+        return False
+    if not adopt_is_sound(&reader.ring, start, end):
+        return True                     # damage: it protects nothing
+    for index in range(1, CLAIMS):
+        if reader.kept_end[index] != NONE:
+            continue
+        # Relaxed: only repair reads them.
+        store_relaxed_u64(&reader.slot.claims[index].end, end)
+        store_relaxed_u64(&reader.slot.claims[index].start, start)
+        reader.kept_end[index] = end
+        reader.pending[index] = start
+        reader.n_kept += 1
+        reader.n_pending += 1
+        if reader.start == NONE:
+            # What we released last stands there still, and only the hold being NONE said so.
+            store_relaxed_u64(&reader.slot.claims[0].start, NONE)
+            fence_compiler()
+        if reader.hold == NONE or <int64_t> (start - reader.hold) < 0:
+            claim_store_hold(reader, start)
+        return True
+    return False
 
 
-# Check what a group says of itself before anybody relies on it: head <= cursor <= tail, all within one capacity.
-cdef inline int group_check(RingMap* ring, uint32_t number, Fault* fault) noexcept nogil:
-    cdef Group* group = &ring.groups[number]
-    # sync: room-ready (acquire). Cursor and tail, read next, are not before this head; pairs with (release) in consume_release and
-    # group_settle.
-    cdef uint64_t head = load_acquire_u64(&group.head)
-    # Relaxed: the registry lock is held, so its writer has left or is dead.
-    cdef uint64_t cursor = load_relaxed_u64(&group.cursor)
-    # sync: record-ready (acquire). Records before it are visible to the group's next member; pairs with (release) in
-    # produce_publish.
-    cdef uint64_t tail = load_acquire_u64(&ring.producers.tail)
-    if tail - head > ring.capacity or (head + HEADER_BYTES) & (ring.align - 1):
-        return layout_fault(fault, <uint64_t> (<char*> &group.head - ring.control), head, tail)
-    if cursor - head > tail - head:
-        return layout_fault(fault, <uint64_t> (<char*> &group.cursor - ring.control), cursor, head)
-    return OK
+# Make what the slot's last owner claimed pending: the reader took the orphan's slot over as it was.
+cdef inline void adopt_own(Reader* reader) noexcept nogil:
+    cdef Slot* slot = reader.slot
+    cdef uint64_t start
+    cdef int index
+    # Relaxed: all of these, as only we and repair use them.
+    reader.hold = load_relaxed_u64(&slot.hold)
+    for index in range(1, CLAIMS):
+        start = load_relaxed_u64(&slot.claims[index].start)
+        if start != NONE and adopt_is_sound(&reader.ring, start, load_relaxed_u64(&slot.claims[index].end)):
+            reader.kept_end[index] = load_relaxed_u64(&slot.claims[index].end)
+            reader.pending[index] = start
+            reader.n_kept += 1
+            reader.n_pending += 1
+    start = load_relaxed_u64(&slot.claims[0].start)
+    if start != NONE and adopt_enter(reader, start, load_relaxed_u64(&slot.claims[0].end), CLAIMS - 1):
+        store_relaxed_u64(&slot.claims[0].start, NONE)
+    claim_hold_lowest(reader)           # the hold may be that of a range that went to another slot

@@ -1,16 +1,19 @@
 # What others see of a ring, for statistics and error texts: every number is a snapshot, and nothing is decided by it.
 from libc.stdint cimport uint32_t, uint64_t
 
-from shmring._core.atomic cimport load_acquire_u64, load_relaxed_u32, load_relaxed_u64
-from shmring._core.layout cimport GROUP_ACTIVE, Group, RingMap, Slot
-from shmring._core.repair cimport group_state
+from shmring._core.atomic cimport load_relaxed_u64
+from shmring._core.gate cimport gate_tail
+from shmring._core.layout cimport GROUP_ACTIVE, NONE, Group, RingMap, Slot, mark_position
+from shmring._core.membership cimport group_head_word, group_state
+from shmring._core.reserve cimport reserve_lately
 
 
 cdef struct GroupSnapshot:
     uint64_t head           # position
     uint64_t tail           # position; read after head, so never before it
-    uint32_t member         # slot number + 1, or 0
     uint64_t repaired       # members found dead
+    uint64_t redelivered    # records handed to another member
+    uint64_t dropped        # records of dead members that were not
 
 cdef struct Counters:
     uint64_t messages
@@ -18,25 +21,44 @@ cdef struct Counters:
     uint64_t waits
     uint64_t parks
     uint64_t wakes
+    uint64_t repairs
+    uint64_t redelivered
+    uint64_t lost
 
 
+# The end of what is published (one producer) or reserved (many).
 cdef inline uint64_t snapshot_tail(const RingMap* ring) noexcept nogil:
-    # sync: record-ready (acquire). Records before it are visible, for who counts them; pairs with (release) in produce_publish.
-    return load_acquire_u64(&ring.producers.tail)
+    return gate_tail(ring, reserve_lately(ring))
+
+
+# Participants found dead, and messages that were reserved and never came. Relaxed: statistics.
+cdef inline uint64_t snapshot_repairs(const RingMap* ring) noexcept nogil:
+    return load_relaxed_u64(&ring.producers.repairs)
+
+
+cdef inline uint64_t snapshot_aborted(const RingMap* ring) noexcept nogil:
+    # Relaxed: statistics.
+    return load_relaxed_u64(&ring.producers.aborted)
 
 
 # False: entry `number` is no settled group.
 cdef inline bint snapshot_group(const RingMap* ring, uint32_t number, GroupSnapshot* facts) noexcept nogil:
     cdef const Group* group = &ring.groups[number]
+    cdef uint64_t near = snapshot_tail(ring)
     if group_state(ring, number) != GROUP_ACTIVE:
         return False
-    # sync: room-ready (acquire). The tail that is read next is not before this head; pairs with (release) in consume_release.
-    facts.head = load_acquire_u64(&group.head)
-    facts.tail = snapshot_tail(ring)
+    facts.head = mark_position(group_head_word(ring, number), near)
+    facts.tail = gate_tail(ring, near)
     # Relaxed: these say nothing about other words.
-    facts.member = load_relaxed_u32(&group.member)
     facts.repaired = load_relaxed_u64(&group.repaired)
+    facts.redelivered = load_relaxed_u64(&group.redelivered)
+    facts.dropped = load_relaxed_u64(&group.dropped)
     return True
+
+
+# The lowest position that a participant still needs, or NONE. Relaxed: a snapshot.
+cdef inline uint64_t snapshot_hold(const Slot* slot) noexcept nogil:
+    return load_relaxed_u64(&slot.hold)
 
 
 # Relaxed: each counter has one writer and says nothing about other words.
@@ -46,3 +68,6 @@ cdef inline void snapshot_counters(const Slot* slot, Counters* facts) noexcept n
     facts.waits = load_relaxed_u64(&slot.waits)
     facts.parks = load_relaxed_u64(&slot.parks)
     facts.wakes = load_relaxed_u64(&slot.wakes)
+    facts.repairs = load_relaxed_u64(&slot.repairs)
+    facts.redelivered = load_relaxed_u64(&slot.redelivered)
+    facts.lost = load_relaxed_u64(&slot.lost)

@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         writer = Writer(stack, args.output)
         ring = open_ring(args.name, timeout=args.timeout)
-        rx = ring.consumer(group=args.group, wait=args.wait)
+        rx = ring.consumer(group=args.group, exclusive=True, wait=args.wait)
         # The old content of FILE goes now and not earlier: until here nothing is there to take its place.
         if not args.append:
             writer.truncate()

@@ -64,7 +64,9 @@ def test_a_forked_child_may_make_its_own(ring):
 def test_a_forked_child_that_closes_takes_nothing_from_its_parent(ring):
     with ring.producer() as tx, ring.consumer() as rx:
         assert in_a_forked_child(lambda: (tx.close(), rx.close(), ring.close())) == "(None, None, None)"
-        assert in_a_forked_child(lambda: ring.producer()).startswith("ProducerTaken")
+        if ring.producers == "single":
+            assert in_a_forked_child(lambda: ring.producer()).startswith("ProducerTaken")
+        assert [len(group.members) for group in ring.stats().groups] == [1]
         tx.send(b"x")
         assert rx.recv(0) == b"x"
 
@@ -75,7 +77,7 @@ def test_a_forked_child_cannot_commit_or_release_for_its_parent(ring):
         claim, view = tx.reserve(3), rx.peek(0)
         assert in_a_forked_child(claim.commit).startswith("WrongProcess")
         in_a_forked_child(view.release)
-        assert ring.stats().groups[0].lag == 1
+        assert ring.stats().used >= 32
         claim.view[:] = b"new"
         claim.commit()
         view.release()

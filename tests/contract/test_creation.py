@@ -18,7 +18,7 @@ def test_create_makes_what_open_finds(named):
         shmring.open(named.name) as found,
     ):
         assert (found.capacity, found.align, found.max_participants, found.max_groups) == (8192, 64, 5, 3)
-        assert found.producers == "single"
+        assert found.producers == "multi"
         assert found.uuid == made.uuid
         assert not found.closed
 

@@ -110,9 +110,7 @@ def test_impossible_group_names_are_value_errors(ring, name):
 def test_any_other_text_is_a_group_name(ring, name):
     with ring.consumer(name) as rx:
         assert rx.group == name
-        assert name in [group.name for group in ring.stats().groups]
-        with pytest.raises(shmring.MemberTaken):
-            ring.consumer(name)
+        assert {group.name: group.members for group in ring.stats().groups}[name] == [os.getpid()]
 
 
 def test_bad_arguments_of_consumers(ring):
@@ -164,7 +162,7 @@ def test_a_left_slots_next_owner_is_not_taken_for_the_old_member(ring):
     rx = ring.consumer()
     rx.close()
     with ring.producer():  # in the slot that the consumer had
-        assert ring.stats().groups[0].member is None
+        assert ring.stats().groups[0].members == []
         ring.consumer().close()
     tx = ring.producer()
     tx.close()
@@ -172,15 +170,24 @@ def test_a_left_slots_next_owner_is_not_taken_for_the_old_member(ring):
         ring.producer().close()
 
 
-def test_taken_roles_name_the_holder(ring):
-    with ring.producer(), pytest.raises(shmring.ProducerTaken, match=str(os.getpid())) as caught:
-        ring.producer()
-    assert isinstance(caught.value, BlockingIOError)
-    with ring.consumer(), pytest.raises(shmring.MemberTaken, match=rf"'default'.*{os.getpid()}") as caught:
-        ring.consumer()
-    assert isinstance(caught.value, BlockingIOError)
-    ring.producer().close()
-    ring.consumer().close()
+def test_an_exclusive_member_stays_the_only_one(ring):
+    with ring.consumer(exclusive=True) as rx:
+        for options in ({}, {"exclusive": True}):
+            with pytest.raises(shmring.MemberTaken, match=rf"'default'.*{os.getpid()}") as caught:
+                ring.consumer(**options)
+            assert isinstance(caught.value, BlockingIOError)
+        assert len(ring.stats().participants) == 1
+        rx.close()
+    with ring.consumer(), ring.consumer(), pytest.raises(shmring.MemberTaken):  # whoever begins anew decides anew
+        ring.consumer(exclusive=True)
+
+
+def test_a_taken_producers_role_names_the_holder(backing):
+    with backing.create(4096, producers="single") as ring:
+        with ring.producer(), pytest.raises(shmring.ProducerTaken, match=str(os.getpid())) as caught:
+            ring.producer()
+        assert isinstance(caught.value, BlockingIOError)
+        ring.producer().close()
 
 
 @pytest.mark.parametrize("role", ["consumer", "producer"])

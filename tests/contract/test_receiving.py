@@ -215,12 +215,12 @@ def test_stats_tell_fill_groups_and_participants(pair, ring, backing):
         for stats in (ring.stats(), other.stats()):
             assert (stats.capacity, stats.used, stats.fill, stats.shutdown) == (4096, 192, 192 / 4096, False)
             groups = {group.name: group for group in stats.groups}
-            assert (groups["default"].lag, groups["default"].lag_bytes, groups["default"].member) == (
+            assert (groups["default"].lag, groups["default"].lag_bytes, groups["default"].members) == (
                 2,
                 128,
-                os.getpid(),
+                [os.getpid()],
             )
-            assert (groups["slow"].lag, groups["slow"].lag_bytes, groups["slow"].member) == (3, 192, None)
+            assert (groups["slow"].lag, groups["slow"].lag_bytes, groups["slow"].members) == (3, 192, [])
             roles = {each.role: each for each in stats.participants}
             assert set(roles) == {"producer", "consumer"} and len(stats.participants) == 2
             assert (roles["producer"].messages, roles["producer"].bytes, roles["producer"].alive) == (

@@ -16,12 +16,18 @@ KERNEL_GRAPH = {
     "guard": {"atomic"},
     "layout": {"atomic"},
     "record": {"atomic", "layout"},
+    "boundary": {"atomic", "layout"},
     "doorbell": {"atomic", "futex", "layout"},
-    "repair": {"atomic", "layout"},
     "shutdown": {"atomic", "doorbell", "layout"},
-    "snapshot": {"atomic", "layout", "repair"},
-    "produce": {"atomic", "doorbell", "layout", "record"},
-    "consume": {"atomic", "doorbell", "layout", "record", "repair"},
+    "gate": {"atomic", "doorbell", "layout", "record"},
+    "reserve": {"atomic", "boundary", "layout"},
+    "produce": {"atomic", "boundary", "doorbell", "gate", "layout", "record", "reserve"},
+    "claim": {"atomic", "doorbell", "gate", "layout", "record", "reserve"},
+    "keep": {"atomic", "claim", "layout", "record"},
+    "observe": {"atomic", "boundary", "gate", "layout", "record", "reserve"},
+    "membership": {"atomic", "boundary", "futex", "gate", "layout"},
+    "repair": {"atomic", "claim", "gate", "keep", "layout", "membership", "record", "reserve"},
+    "snapshot": {"atomic", "gate", "layout", "membership", "reserve"},
 }
 
 # What anybody outside the kernel may have of the atomic words: the opaque types, to point at them, and the pause instruction.
@@ -40,11 +46,16 @@ GRAPH = {
     "sigbus": {"_core"},
     "region": {"_core", "backing", "errors", "hugepages", "options", "sigbus"},
     "mapping": {"_core", "backing", "errors", "hugepages", "options", "region", "sigbus"},
-    "registry": {"_core", "errors", "evidence"},
+    "registry": {"_core", "errors", "evidence", "mapping"},
     "ring": {"_core", "errors", "evidence", "mapping", "registry"},
     "participant": {"_core", "errors", "evidence", "mapping", "policy", "registry", "ring", "sigbus"},
-    "producer": {"_core", "errors", "participant", "ring", "sigbus"},
-    "consumer": {"_core", "errors", "participant", "ring", "sigbus"},
+    "sender": {"_core", "errors", "participant", "registry", "ring", "sigbus"},
+    "producer": {"_core", "errors", "ring", "sender", "sigbus", "view"},
+    "receiver": {"_core", "errors", "participant", "registry", "ring", "sigbus"},
+    "view": {"_core", "errors", "participant", "sigbus"},
+    "member": {"_core", "participant", "receiver", "registry", "ring", "sigbus", "view"},
+    "consumer": {"_core", "errors", "member", "receiver", "ring", "sigbus", "view"},
+    "observer": {"_core", "errors", "participant", "policy", "receiver", "registry", "ring", "sigbus", "view"},
     "stats": {"_core", "ring", "snapshot"},
     "waitv": {"_core", "participant", "ring"},
     "creation": {"errors", "naming", "ring"},
@@ -54,7 +65,7 @@ GRAPH = {
 
 # The same for imports inside functions: upwards, or not needed by everybody.
 LATE = {
-    "ring": {"consumer", "creation", "errors", "producer", "stats"},
+    "ring": {"consumer", "creation", "errors", "observer", "producer", "stats"},
     "creation": {"backing"},
     "wait": {"consumer", "producer", "waitv"},
 }

@@ -14,8 +14,8 @@ from sources import HEADERS, ROOT
 
 import shmring
 
-VERSION = 1
-SIGNATURE = 0xA5B7F315
+VERSION = 2
+SIGNATURE = 0x1B96B015
 DOCUMENT = ROOT / "docs" / "layout.md"
 
 # part of the document -> (struct, size, {field: (offset, bytes)})
@@ -29,22 +29,25 @@ GOLDEN = {
     "Positions and records": ("shmring_header", 16, {
         "stamp": (0, 8), "length": (8, 4), "participant": (12, 2), "previous": (14, 2),
     }),
+    "Boundaries": ("shmring_boundary", 16, {"position": (0, 8), "number": (8, 8)}),
     "Producers' words": ("shmring_producers", 1024, {
-        "tail": (0, 8), "reserve": (128, 8), "shutdown": (256, 4), "sole": (260, 4), "joins": (264, 4), "unused": (384, 128),
+        "tail": (0, 8), "number": (8, 8), "reserve": (128, 8), "shutdown": (256, 4), "sole": (260, 4), "moves": (264, 4),
+        "slots_used": (268, 4), "producers_joined": (272, 4), "missed_pid": (276, 4), "repairs": (384, 8), "aborted": (392, 8),
         "boundaries": (512, 512),
     }),
     "Bells": ("shmring_bell", 384, {"armed": (0, 128), "parked": (128, 128), "sequence": (256, 4)}),
     "Groups": ("shmring_group", 512, {
-        "state": (0, 4), "flags": (4, 4), "member": (8, 4), "generation": (12, 4), "name": (16, 64), "head": (128, 8),
-        "cursor": (136, 8), "claim": (144, 8), "watermark": (152, 8), "sequence": (256, 4),
-        "repaired": (384, 8), "redelivered": (392, 8),
+        "state": (0, 4), "flags": (4, 4), "attention": (8, 4), "members": (12, 4), "generation": (16, 4), "unused": (20, 4),
+        "name": (24, 64), "head": (128, 8), "sequence": (256, 4), "repaired": (384, 8), "redelivered": (392, 8),
+        "dropped": (400, 8),
     }),
-    "Participants": ("shmring_participant", 256, {
+    "Claims": ("shmring_claim", 16, {"start": (0, 8), "end": (8, 8)}),
+    "Participants": ("shmring_participant", 512, {
         "state": (0, 4), "role": (4, 4), "pid": (8, 4), "group": (12, 4), "start_time": (16, 8), "pid_namespace": (24, 8),
-        "generation": (32, 8), "boot_id": (40, 16), "intent_start": (128, 8), "intent_span": (136, 4),
-        "intent_previous": (140, 4), "hold": (144, 8), "hold_end": (152, 8), "confirmed": (160, 4), "unused": (164, 4),
-        "room_target": (168, 8), "messages": (176, 8), "bytes": (184, 8), "waits": (192, 8), "parks": (200, 8),
-        "wakes": (208, 8),
+        "generation": (32, 8), "boot_id": (40, 16), "granted": (56, 8), "intent_start": (128, 8), "intent": (136, 8),
+        "hold": (144, 8), "awaited": (152, 8), "messages": (160, 8), "bytes": (168, 8), "waits": (176, 8), "parks": (184, 8),
+        "wakes": (192, 8), "repairs": (200, 8), "redelivered": (208, 8), "lost": (216, 8),
+        "pondering": (224, 8), "claims": (256, 256),
     }),
 }
 
@@ -64,6 +67,11 @@ CONSTANTS = {
     "SHMRING_MAX_PARTICIPANTS": 1024,
     "SHMRING_MAX_GROUPS": 64,
     "SHMRING_GROUP_NAME_BYTES": 64,
+    "SHMRING_BOUNDARIES": 32,
+    "SHMRING_CHUNKS": 16,
+    "SHMRING_CLAIMS": 16,
+    "SHMRING_NONE": (1 << 64) - 1,
+    "SHMRING_TENTATIVE": 1,
     "SHMRING_LOCK_REGISTRY": 0,
     "SHMRING_LOCK_PARTICIPANT": 4096,
     "SHMRING_FLAG_SINGLE_PRODUCER": 1,
@@ -72,11 +80,19 @@ CONSTANTS = {
     "SHMRING_GROUP_FREE": 0,
     "SHMRING_GROUP_JOINING": 1,
     "SHMRING_GROUP_ACTIVE": 2,
+    "SHMRING_GROUP_EPHEMERAL": 1,
+    "SHMRING_GROUP_DROP": 2,
+    "SHMRING_GROUP_EXCLUSIVE": 4,
+    "SHMRING_SHARED": 1,
+    "SHMRING_ORPHANS": 2,
+    "SHMRING_SETTLED": 4,
     "SHMRING_SLOT_FREE": 0,
     "SHMRING_SLOT_ACTIVE": 1,
     "SHMRING_SLOT_LEFT": 2,
+    "SHMRING_SLOT_ORPHAN": 3,
     "SHMRING_ROLE_PRODUCER": 1,
     "SHMRING_ROLE_CONSUMER": 2,
+    "SHMRING_ROLE_OBSERVER": 3,
 }
 
 

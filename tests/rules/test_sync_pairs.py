@@ -19,8 +19,12 @@ PARTNER = {
     "fence, notifier": "fence, waiter",
     "fence, writer": "fence, reader",
     "fence, reader": "fence, writer",
-    "fence, joiner": "fence, producer",
-    "fence, producer": "fence, joiner",
+    "fence, mover": "fence, scanner",
+    "fence, scanner": "fence, mover",
+    "fence, committer": "fence, drainer",
+    "fence, drainer": "fence, committer",
+    "fence, producer": "fence, observer",
+    "fence, observer": "fence, producer",
 }
 
 # Edges with one side only, and why: none.
@@ -34,8 +38,10 @@ ORDERS = {
     "store_release_u32": ("release",),
     "store_release_u64": ("release",),
     "fence_full": tuple(kind for kind in PARTNER if kind.startswith("fence")),
+    "fence_release": ("fence, producer",),
+    "fence_acquire": ("fence, observer",),
 }
-MAY_ORDER = {"add_u32": ("release",), "cas_u32": ("release", "acquire"), "cas_u64": ("release", "acquire")}
+MAY_ORDER = {"add_u32": ("release",), **dict.fromkeys(("cas_u32", "cas_u64", "cas_pair"), ("release", "acquire"))}
 
 _SYNC = re.compile(r"sync: ([a-z-]+) \(([a-z, ]+)\)\.?([^\n]*?)(?=\n|$|sync: )", re.DOTALL)
 _CALL = re.compile(rf"\b({'|'.join([*ORDERS, *MAY_ORDER])})\(")

@@ -53,8 +53,8 @@ def run() -> None:
         print(send(tx), receive(rx), producers, consumers, both, WaitPolicy.spin.held)
         stats: Stats = ring.stats()
         lag: int = stats.groups[0].lag
-        pid: int | None = stats.groups[0].member
-        print(lag, pid, [each.role for each in stats.participants], stats.as_dict())
+        pids: list[int] = stats.groups[0].members
+        print(lag, pids, [each.role for each in stats.participants], stats.as_dict())
         ring.remove_group("all")
         repaired: int = ring.repair()
         ring.shutdown()

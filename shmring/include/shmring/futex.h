@@ -72,6 +72,13 @@ static inline int shmring_futex_wake(shmring_u32 *word, int count)
 
 static inline void shmring_yield(void) { sched_yield(); }
 
+/* Until then, or until a signal comes. */
+static inline void shmring_sleep_until(int64_t until_ns)
+{
+    struct timespec until = shmring_timespec(until_ns);
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+}
+
 /* 1: the process (its main thread; 0: this thread) may run on that CPU and on no other; 0: elsewhere, too; negative errno. */
 static inline int shmring_is_confined_to(int pid, int cpu)
 {

@@ -1,13 +1,13 @@
 # cython: language_level=3
 """An extension that knows shmring only as an installed package: it moves integers through a ring, the work without the GIL."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
 cimport shmring
 from shmring cimport (
-    EMPTY, FULL, NO_WAIT, OK, Consumer, Producer, consume_advance, consume_peek, consume_release, guard_copy_is_whole,
-    process_epoch, produce_finish, produce_publish, produce_reserve,
+    EMPTY, FULL, NO_WAIT, OK, Consumer, Producer, claim_count, claim_range, claim_release, claim_walk, guard_copy_is_whole,
+    process_epoch, produce_finish, produce_publish, produce_reserve, record_payload, record_span,
 )
 
 
@@ -35,22 +35,24 @@ def send_range(Producer tx, int64_t count):
 def sum_all(Consumer rx):
     """The sum of the 8-byte messages that are there, and their number."""
     cdef int64_t number = 0, total = 0, count = 0
-    cdef uint64_t length = 0
-    cdef char* payload = NULL
+    cdef uint64_t length = 0, position = 0
     cdef int code = OK
-    rx.check_receiving()
+    rx.check_ended()
     with nogil:
         while True:
-            code = consume_peek(&rx.reader, &payload, &length)
-            if code != OK or length != sizeof(number):
+            code = claim_range(&rx.reader, 1000, rx.reader.ring.capacity >> 2, UINT64_MAX)
+            if code != OK:
                 break
-            memcpy(&number, payload, sizeof(number))
-            consume_advance(&rx.reader, length)
-            total += number
-            count += 1
-        consume_release(&rx.reader, rx.reader.cursor)
+            position = rx.reader.start
+            while claim_walk(&rx.reader, &position, &length) == OK and length == sizeof(number):
+                memcpy(&number, record_payload(&rx.reader.ring, position), sizeof(number))
+                claim_count(&rx.reader, length)
+                total += number
+                count += 1
+                position += record_span(length, rx.reader.ring.align)
+            claim_release(&rx.reader)
     if code != EMPTY:
-        rx.raise_code(code)
+        rx.raise_for(code)
     return total, count
 
 

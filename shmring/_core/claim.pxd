@@ -1,0 +1,418 @@
+# A member of a group: win records, read them, let them go.
+#
+#   the group's head:   (position, mark of who claimed last)
+#   my slot:            claims[0] = the range I am winning;  hold = lowest position I need;  claims[1..] = ranges I keep
+#
+#            hold of A        hold of B         head                 tail
+#   ---------|=== A reads ===|==== B reads ====|=== nobody's yet ===|----
+#
+#   1. claims[0] = [start, end), tentative     what it would be, for who has to judge it after my death      [note]
+#   2. hold = start (if I hold nothing)        protects it from the moment that the head passes it           [hold]
+#   3. tell the claimer before me that its     so that its claim can be judged when the head no longer       [grant]
+#      claim was won                           names it
+#   4. head: (start, them) -> (end, me)        this decides                                                  [claim]
+#   5. read; hold = NONE                       this lets go                                                  [release]
+#
+# Step 4 is an exchange once a group has, or had, a second member (SHARED). Before that it is a plain store: only I write the
+# head. A second member sets SHARED, calls membarrier(2), and waits until a claim that I had begun has moved the head (or until
+# I am dead): after its membarrier either I see SHARED between steps 2 and 4, or it sees my claims[0] and hold (membership.pxd).
+# SETTLED says that somebody has waited it out.
+#
+# Judging a dead member's claims[0] (repair.pxd): it was won if and only if the head is (end, it), or `granted` says end: whoever
+# claims next says so first. Ranges in claims[1..] were won.
+# Invariant: hold is not above any range that I have; a scan of the gate that saw the head move sees the hold (gate.pxd).
+# Progress: lock-free: a failed exchange means that another member claimed. One member: wait-free.
+# Source: hazard pointers; the model is models/shared_group.pml, whose action names stand in brackets.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_compiler, fence_full, kernel_assert, load_acquire_u64,
+                                   load_relaxed_u32, load_relaxed_u64, store_relaxed_u64, store_release_u64)
+from shmring._core.doorbell cimport bell_is_armed, bell_ring, doorbell_is_parked
+from shmring._core.gate cimport gate_opened, gate_tail
+from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, HEADER_BYTES, NONE, NO_CLAIM_LEFT, ORPHANS,
+                                   PRODUCERS_OFFSET, SHARED, TENTATIVE, TOO_LARGE, Fault, Group, OK, RingMap, Slot,
+                                   layout_fault, mark_owner, mark_pack, mark_position)
+from shmring._core.reserve cimport intent_read
+from shmring._core.record cimport (SKIP, record_look, record_look_stamped, record_payload, record_span)
+
+# What a member knows; private to its process, changed only with the GIL held.
+cdef struct Reader:
+    RingMap ring
+    Group* group
+    Slot* slot
+    uint64_t cursor             # the head as last seen; while we are the only member, the head
+    uint64_t word               # the same as a marked word
+    uint64_t cached_tail        # one producer: everything before it is published
+    uint64_t hold               # slot.hold as last stored
+    uint64_t low                # the gate may have risen from here without that anybody was told; NONE
+    uint64_t start              # the range that was won last and is neither released nor kept: first record,
+    uint64_t end                # and end
+    uint64_t kept_end[CLAIMS]   # ranges kept: end, NONE if free; entry 0 is the one above
+    uint64_t pending[CLAIMS]    # adopted ranges: the next record to hand out, else NONE
+    uint32_t n_kept
+    uint32_t n_pending
+    uint32_t group_number
+    uint32_t mark               # slot number + 1
+    uint64_t messages           # statistics, copied to the slot at each release
+    uint64_t bytes
+    uint64_t redelivered
+    uint32_t deferred           # orphans wait, but we cannot adopt: claims until we try again
+    bint has_sleepers           # other threads of ours are parked
+    bint must_fence             # membarrier was refused to this process: see doorbell.pxd
+    Fault fault
+
+
+# Begin where group `number` stands; `ring`, `slot` and `mark` are set. `lately` is any position within 2^51 of it.
+cdef inline void claim_start(Reader* reader, uint32_t number, uint64_t lately) noexcept nogil:
+    cdef int index
+    reader.group = &reader.ring.groups[number]
+    reader.group_number = number
+    # sync: claimed (acquire). What stands before the head is settled; pairs with (release) in claim_move_head and claim_one.
+    reader.word = load_acquire_u64(&reader.group.head)
+    reader.cursor = reader.cached_tail = mark_position(reader.word, lately)
+    reader.hold = reader.start = reader.end = reader.low = NONE
+    for index in range(CLAIMS):
+        reader.kept_end[index] = reader.pending[index] = NONE
+
+
+# ---- looking -----------------------------------------------------------------------------------------------------
+
+
+# Is there a record at `position`, committed or not to be? For waiting threads too: changes nothing. Relaxed: whoever acts on it
+# looks again.
+cdef inline bint claim_sees_record(const Reader* reader, uint64_t position) noexcept nogil:
+    cdef uint64_t length = 0
+    cdef Fault fault
+    if reader.ring.is_multi:
+        return record_look_stamped(&reader.ring, position, &length, &fault) != EMPTY
+    return load_relaxed_u64(&reader.ring.producers.tail) != position
+
+
+# Did a dead member leave claims that we could adopt? Relaxed: whoever adopts takes the lock.
+cdef inline bint claim_may_adopt(const Reader* reader) noexcept nogil:
+    return reader.deferred == 0 and load_relaxed_u32(&reader.group.attention) & ORPHANS
+
+
+# Was a range won and neither released nor kept? Only if its caller failed.
+cdef inline bint claim_is_unfinished(const Reader* reader) noexcept nogil:
+    return reader.start != NONE and reader.cursor == reader.end
+
+
+# Has this member's group everything, now that no more is sent? A claim that reaches up to the tail and is a user's to fill does
+# not count: it will be refused. A producer looks for the shutdown after it has reserved: what it reserved before, we wait for.
+cdef inline bint claim_is_drained(const Reader* reader) noexcept nogil:
+    cdef uint64_t head, tail, word, start = 0, span = 0
+    cdef uint32_t messages = 0, previous = 0
+    if claim_has_data(reader):
+        return False
+    # Relaxed: if it is old, there is data, or the caller looks again.
+    head = mark_position(load_relaxed_u64(&reader.group.head), reader.cursor)
+    tail = gate_tail(&reader.ring, head)
+    if tail == head:
+        return True
+    # Relaxed: its position was acquired; the mark is of that moment or a later one.
+    word = load_relaxed_u64(&reader.ring.producers.tail)
+    if not reader.ring.is_multi or mark_owner(word) == 0 or mark_owner(word) > reader.ring.n_participants:
+        return False
+    # sync: pondering (fence, drainer). The shutdown was seen before we look whether the reservation is a user's; pairs with (fence,
+    # committer) in produce_ponder.
+    fence_full()
+    return (load_relaxed_u64(&reader.ring.participants[mark_owner(word) - 1].pondering) != 0
+            and intent_read(&reader.ring.participants[mark_owner(word) - 1], &start, &span, &messages, &previous)
+            and start + span == tail and head - start < span)
+
+
+# Is there something to do for this member? For waiting threads: changes nothing. Relaxed: as claim_sees_record.
+cdef inline bint claim_has_data(const Reader* reader) noexcept nogil:
+    if reader.n_pending or claim_is_unfinished(reader) or claim_may_adopt(reader):
+        return True
+    return claim_sees_record(reader, mark_position(load_relaxed_u64(&reader.group.head), reader.cursor))
+
+
+# The record at `position`, into `length`: OK, SKIP, EMPTY or CORRUPT.
+cdef inline int claim_look(Reader* reader, uint64_t position, uint64_t* length) noexcept nogil:
+    cdef RingMap* ring = &reader.ring
+    cdef uint64_t tail
+    if ring.is_multi:
+        return record_look_stamped(ring, position, length, &reader.fault)
+    if <int64_t> (reader.cached_tail - position) <= 0:
+        tail = gate_tail(ring, position)
+        if tail == position:
+            return EMPTY
+        if tail - position > ring.capacity or (tail + HEADER_BYTES) & (ring.align - 1):
+            return layout_fault(&reader.fault, PRODUCERS_OFFSET, tail, position)
+        reader.cached_tail = tail
+    return record_look(ring, position, reader.cached_tail - position, length, &reader.fault)
+
+
+# The same, past records that are not to be: `position` moves over them.
+cdef inline int claim_find(Reader* reader, uint64_t* position, uint64_t* length) noexcept nogil:
+    cdef int code = claim_look(reader, position[0], length)
+    while code == SKIP:
+        position[0] += record_span(length[0], reader.ring.align)
+        code = claim_look(reader, position[0], length)
+    return code
+
+
+# ---- winning -----------------------------------------------------------------------------------------------------
+
+
+# Steps 1 and 2. A stale hold of ours is no harm: it is lower.
+cdef inline void claim_intend(Reader* reader, uint64_t start, uint64_t end) noexcept nogil:
+    # Relaxed: the move of the head publishes them.
+    store_relaxed_u64(&reader.slot.claims[0].end, end | TENTATIVE)
+    store_relaxed_u64(&reader.slot.claims[0].start, start)
+    reader.start = start
+    reader.end = end
+    if reader.n_kept == 0:
+        if reader.hold != NONE:
+            claim_lower(reader, reader.hold)        # of an attempt that failed: others may have scanned it
+        claim_store_hold(reader, start)
+
+
+# Whoever waits for room is to be told of all from `position` on, at our next release.
+cdef inline void claim_lower(Reader* reader, uint64_t position) noexcept nogil:
+    if reader.low == NONE or <int64_t> (position - reader.low) < 0:
+        reader.low = position
+
+
+cdef inline void claim_store_hold(Reader* reader, uint64_t position) noexcept nogil:
+    reader.hold = position
+    # sync: released (release). Our loads from what we let go are done; pairs with (acquire) in gate_scan.
+    store_release_u64(&reader.slot.hold, position)
+
+
+# Take back steps 1 and 2.
+cdef inline void claim_forget(Reader* reader) noexcept nogil:
+    if reader.start != NONE:
+        # Relaxed: nothing was won.
+        store_relaxed_u64(&reader.slot.claims[0].start, NONE)
+        if reader.n_kept == 0:
+            claim_store_hold(reader, NONE)
+            claim_tell(reader, reader.start)
+        reader.start = reader.end = NONE
+
+
+# We need nothing from `position` on any more that we needed before: tell who waits for room. Returns the number of wake calls.
+cdef inline int claim_tell(Reader* reader, uint64_t position) noexcept nogil:
+    if reader.low != NONE:
+        claim_lower(reader, position)
+        position = reader.low
+        reader.low = NONE
+    return gate_opened(&reader.ring, position, reader.cursor, reader.must_fence)
+
+
+# Step 3: the claimer before us in `group`, `mark`, won everything it intended up to `position`.
+cdef inline void claim_grant(const RingMap* ring, uint32_t group, uint32_t mark, uint64_t position) noexcept nogil:
+    cdef uint64_t word = mark_pack(position, group + 1)
+    cdef uint64_t granted
+    cdef Slot* slot
+    if mark == 0 or mark > ring.n_participants:
+        return                          # nobody claimed here yet; or damage, and harmless
+    slot = &ring.participants[mark - 1]
+    # Relaxed: only to see whether it is there already.
+    granted = load_relaxed_u64(&slot.granted)
+    while mark_owner(granted) != group + 1 or <int64_t> (position - mark_position(granted, position)) > 0:
+        # sync: granted (release). Visible before our own move of the head, to who sees that one; pairs with (acquire) in
+        # repair_judge. A failed exchange: another member granted as much, or more.
+        if cas_u64(&slot.granted, granted, word):
+            return
+        granted = load_relaxed_u64(&slot.granted)
+
+
+# Steps 3 and 4: False if somebody else moved the head meanwhile.
+cdef inline bint claim_move_head(Reader* reader, uint64_t end) noexcept nogil:
+    cdef uint64_t word = mark_pack(end, reader.mark)
+    if mark_owner(reader.word) != reader.mark:
+        claim_grant(&reader.ring, reader.group_number, mark_owner(reader.word), reader.cursor)
+    # sync: claimed (release). Hold, range and grant are visible to who sees the new head; pairs with (acquire) in
+    # gate_look_at_group, claim_refresh, claim_start and repair_judge. Without it a scan of the gate could miss the hold.
+    if not cas_u64(&reader.group.head, reader.word, word):
+        return False
+    reader.word = word
+    reader.cursor = end
+    return True
+
+
+# Learn where the head is. False: it is where it was.
+cdef inline bint claim_refresh(Reader* reader) noexcept nogil:
+    # sync: claimed (acquire). What stands before the head is settled; pairs with (release) in claim_move_head and claim_one.
+    cdef uint64_t word = load_acquire_u64(&reader.group.head)
+    if word == reader.word:
+        return False
+    reader.cursor = mark_position(word, reader.cursor)
+    reader.word = word
+    return True
+
+
+# The next record, if we are the only member; else, and with whatever is out of the ordinary, ATTENTION: claim_range.
+cdef inline int claim_one(Reader* reader, uint64_t longest, uint64_t* length) noexcept nogil:
+    cdef uint64_t end
+    cdef int code
+    # Relaxed: looked at again below. SHARED is never taken back while we are a member.
+    if (load_relaxed_u32(&reader.group.attention) or reader.n_kept or reader.has_sleepers or reader.start != NONE
+            or mark_owner(reader.word) != reader.mark):
+        return ATTENTION
+    code = claim_look(reader, reader.cursor, length)
+    if code != OK:
+        return code if code != SKIP else ATTENTION
+    if length[0] > longest:
+        return TOO_LARGE
+    end = reader.cursor + record_span(length[0], reader.ring.align)
+    claim_intend(reader, reader.cursor, end)
+    fence_compiler()                    # a membarrier makes it a full fence, if SHARED is being set: see the top
+    # Relaxed: as above.
+    if load_relaxed_u32(&reader.group.attention) & SHARED:
+        claim_forget(reader)
+        return ATTENTION
+    reader.word = mark_pack(end, reader.mark)
+    reader.cursor = end
+    # sync: claimed (release). As in claim_move_head, but nobody else writes the head; pairs with (acquire) in gate_look_at_group,
+    # claim_refresh, claim_start and repair_judge. [claim]
+    store_release_u64(&reader.group.head, reader.word)
+    return OK
+
+
+# Up to `limit` records of together at most `most_bytes` (but at least one record), none longer than `longest`: the range that was
+# won is reader.start to reader.end; claim_walk goes through it. TOO_LARGE: the next record is longer; it stays the next.
+# ATTENTION: put back what was not finished, or adopt what a dead member left, first.
+cdef inline int claim_range(Reader* reader, uint64_t limit, uint64_t most_bytes, uint64_t longest) noexcept nogil:
+    cdef RingMap* ring = &reader.ring
+    cdef uint64_t start, end, next, length = 0, n
+    cdef int code
+    # Relaxed: whoever adopts takes the lock.
+    if load_relaxed_u32(&reader.group.attention) & ORPHANS:
+        if reader.deferred == 0:
+            return ATTENTION
+        reader.deferred -= 1
+    if reader.n_kept == <uint32_t> CLAIMS - 1:
+        return NO_CLAIM_LEFT
+    if claim_is_unfinished(reader):
+        return ATTENTION
+    while True:
+        claim_refresh(reader)
+        start = reader.cursor
+        code = claim_find(reader, &start, &length)
+        if code == OK and length > longest:
+            code = TOO_LARGE
+        if code != OK:
+            # sync: lapping (fence, observer). What we looked at was read before we look whether it is still nobody's; pairs with
+            # (fence, producer) in produce_extend and reserve_exchange. Without it we could take a later lap's bytes for damage.
+            fence_acquire()
+            if claim_refresh(reader):
+                continue                # somebody else claimed it meanwhile: it may be gone
+            claim_forget(reader)
+            if start != reader.cursor and not claim_skip(reader, start):
+                continue
+            return code
+        end = start + record_span(length, ring.align)
+        if limit > 1:
+            most_bytes = claim_share(reader, end, most_bytes)
+        n = 1
+        while n < limit:
+            next = end
+            if claim_find(reader, &next, &length) != OK or length > longest:
+                break
+            next += record_span(length, ring.align)
+            if next - start > most_bytes:
+                break
+            end = next
+            n += 1
+        claim_intend(reader, start, end)
+        if start != reader.cursor:
+            claim_lower(reader, reader.cursor)
+        if claim_move_head(reader, end):
+            claim_pass_on(reader)
+            return OK
+
+
+# Are there others in the group? Relaxed: a snapshot is good enough.
+cdef inline bint claim_has_peers(const Reader* reader) noexcept nogil:
+    return load_relaxed_u32(&reader.group.members) > 1
+
+
+# A batch leaves the others their share of what is there. Relaxed: a snapshot is good enough.
+cdef inline uint64_t claim_share(Reader* reader, uint64_t end, uint64_t most_bytes) noexcept nogil:
+    cdef uint64_t members = load_relaxed_u32(&reader.group.members)
+    if members <= 1:
+        return most_bytes
+    return min(most_bytes, (gate_tail(&reader.ring, end) - reader.cursor) // members)
+
+
+# Move the head over records that are not to be, up to `start`: nothing of them is held. False: somebody else moved it.
+cdef inline bint claim_skip(Reader* reader, uint64_t start) noexcept nogil:
+    cdef uint64_t before = reader.cursor
+    if not claim_move_head(reader, start):
+        return False
+    gate_opened(&reader.ring, before, start, reader.must_fence)
+    claim_pass_on(reader)
+    return True
+
+
+# After a claim: if there is more, and somebody of our group sleeps, wake one. Its notifier woke only us.
+cdef inline void claim_pass_on(Reader* reader) noexcept nogil:
+    # Relaxed: see claim 2 in doorbell.pxd.
+    if not load_relaxed_u32(&reader.group.attention) & SHARED and not reader.has_sleepers:
+        return
+    if not bell_is_armed(reader.ring.data_bell, reader.ring.n_bell_words):
+        return
+    # sync: doorbell (fence, waiter). The moved head is visible before we look for more; pairs with (fence, notifier) in
+    # doorbell_ring_data: either its notifier sees the new head and wakes, or we see its record and do.
+    fence_full()
+    if doorbell_is_parked(&reader.ring, reader.group_number) and claim_sees_record(reader, reader.cursor):
+        bell_ring(&reader.group.sequence, 1)
+
+
+# The record at `position` of the range that was won, past those that are not to be: OK, EMPTY at its end, or CORRUPT.
+cdef inline int claim_walk(Reader* reader, uint64_t* position, uint64_t* length) noexcept nogil:
+    cdef int code
+    while position[0] != reader.end:
+        code = record_look(&reader.ring, position[0], reader.end - position[0], length, &reader.fault)
+        if code != SKIP:
+            return code
+        position[0] += record_span(length[0], reader.ring.align)
+    return EMPTY
+
+
+# ---- letting go --------------------------------------------------------------------------------------------------
+
+
+cdef inline void claim_count(Reader* reader, uint64_t length) noexcept nogil:
+    reader.messages += 1
+    reader.bytes += length
+
+
+# Let go of the range that was won last. Returns the number of wake calls.
+cdef inline int claim_release(Reader* reader) noexcept nogil:
+    cdef uint64_t start = reader.start
+    reader.start = reader.end = NONE
+    # Statistics: only we write these words.
+    store_relaxed_u64(&reader.slot.messages, reader.messages)
+    store_relaxed_u64(&reader.slot.bytes, reader.bytes)
+    if reader.n_kept:
+        # Relaxed: the range was read, and the hold stays where it is.
+        store_relaxed_u64(&reader.slot.claims[0].start, NONE)
+        return 0
+    claim_store_hold(reader, NONE)
+    return claim_tell(reader, start)
+
+
+# How many records that count lie from `position` on, into `count`: one pass over their headers. Safe while somebody holds them;
+# a snapshot otherwise, and then a broken chain just ends it.
+cdef inline void claim_lag(const RingMap* ring, uint64_t position, uint64_t* count) noexcept nogil:
+    cdef uint64_t tail = gate_tail(ring, position)
+    cdef uint64_t length = 0
+    cdef Fault fault
+    cdef int code
+    count[0] = 0
+    if tail - position > ring.capacity:
+        return
+    while position != tail:
+        if ring.is_multi:
+            code = record_look_stamped(ring, position, &length, &fault)
+        else:
+            code = record_look(ring, position, tail - position, &length, &fault)
+        if code < 0 or record_span(length, ring.align) > tail - position:
+            return
+        position += record_span(length, ring.align)
+        count[0] += code == OK

@@ -1,0 +1,108 @@
+# Many producers: win room by one exchange, and leave behind who won what, for whoever has to clean up after a death.
+#
+#   my slot:  intent_start = NONE;  intent = (span, messages, mark that the tail carries);  intent_start = position
+#   tail:     (position, their mark, number)  -- one exchange -->  (position + span, my mark, number + messages)
+#   then:     payload, header, stamp: produce.pxd;  intent_start = NONE
+#
+#        stamped        reserved, not stamped yet (whose: their intents say)         tail
+#   ----|==========|................|======|........................|..... room .....|
+#
+# Invariant: at any position where a reservation begins or ended, one of these says who made the reservation before it: the tail
+# itself; the intent of a participant that began there; the header of the record there. An intent is up before the exchange and
+# goes only after the stamps of what it won. So a survivor can tell from a dead one's intent whether it was won (repair.pxd), and
+# nobody writes over an open reservation, whoever reads or does not: it gates (gate.pxd).
+# Progress: lock-free: an exchange fails because another one succeeded. Whoever is stopped anywhere here keeps nobody else from
+# reserving; readers wait for its stamp, or for its death.
+# Source: Agrona's ManyToOneRingBuffer (claim, then commit in place); the intents and the marks are ours. The model is
+# models/many_producers.pml, whose action names stand in brackets.
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from shmring._core.atomic cimport (cas_pair, cas_u64, fence_release, load_acquire_u64, load_relaxed_u64, store_release_u64)
+from shmring._core.boundary cimport boundary_note
+from shmring._core.layout cimport NONE, RingMap, Slot, mark_pack, mark_position
+
+cdef enum:
+    MOST_MESSAGES = 0xffff          # in one reservation: 16 bits of the intent
+    MOST_SPAN = 0x7fffffff          # bytes of one reservation, so that what is left of it fits a header's length
+
+# What a producer knows of the tail; private.
+cdef struct Tail:
+    uint64_t word           # as last seen
+    uint64_t number         # messages reserved before it
+    uint64_t position       # of word
+
+
+# Read the tail. The two words may belong to different moments; then the exchange fails.
+cdef inline void reserve_look(const RingMap* ring, Tail* tail) noexcept nogil:
+    # sync: reserved (acquire). The mark's owner had its intent up; pairs with (release) in reserve_exchange.
+    tail.word = load_acquire_u64(&ring.producers.tail)
+    # sync: reserved (acquire). The word that is read next time is not older; pairs with (release) in reserve_exchange.
+    tail.number = load_acquire_u64(&ring.producers.number)
+    tail.position = mark_position(tail.word, tail.position)
+
+
+# One attempt to reserve `span` bytes for `messages` at the tail as it was last seen. True: they are ours, and `tail` is the new
+# one. False: another producer was faster.
+cdef inline bint reserve_exchange(const RingMap* ring, Slot* slot, uint32_t mark, Tail* tail, uint64_t span,
+                                  uint64_t messages) noexcept nogil:
+    cdef uint64_t position = tail.position
+    cdef uint64_t word = mark_pack(position + span, mark)
+    # sync: intent (release). As in reserve_withdraw, for an exchange that failed; pairs with (acquire) in intent_read. [intend: NONE]
+    store_release_u64(&slot.intent_start, NONE)
+    # sync: intent (release). NONE is visible before the new one; pairs with (acquire) in intent_read. Without it a survivor could
+    # take the new span for that of the old start.
+    store_release_u64(&slot.intent, (span >> 4) << 32 | messages << 16 | (tail.word & 0xffff))
+    # sync: intent (release). Span and mark are visible with the start; pairs with (acquire) in intent_read. [intend]
+    store_release_u64(&slot.intent_start, position)
+    # sync: reserved (release). The intent is visible to who sees our mark; pairs with (acquire) in reserve_look and gate_tail.
+    # Without it a survivor could find a gap that nobody intended. [reserve]
+    if not cas_pair(&ring.producers.tail, tail.word, tail.number, word, tail.number + messages):
+        return False
+    # sync: lapping (fence, producer). The tail is visible before any byte that we write; pairs with (fence, observer) in
+    # observe_is_whole. Without it an observer could copy our bytes and still find its record's lap unfinished.
+    fence_release()
+    tail.word = word
+    tail.position = position + span
+    tail.number += messages
+    if (position ^ tail.position) >= ring.chunk:
+        boundary_note(ring, position, tail.position, tail.number - messages)
+        reserve_note(ring, tail)
+    return True
+
+
+# All of it is stamped, or it was not won: the intent goes.
+cdef inline void reserve_withdraw(Slot* slot) noexcept nogil:
+    # sync: intent (release). Our stamps are visible before the intent that they belong to goes; pairs with (acquire) in intent_read
+    # and gate_look_at_intent. [withdraw]
+    store_release_u64(&slot.intent_start, NONE)
+
+
+# Into another chunk: leave a full position for newcomers.
+cdef inline void reserve_note(const RingMap* ring, const Tail* tail) noexcept nogil:
+    cdef uint64_t before = load_relaxed_u64(&ring.producers.reserve)
+    # Relaxed: a position of lately, good for extending others. Exchanged, so that nobody puts back one of long ago; a failed
+    # exchange means that another producer put a newer one.
+    if <int64_t> (tail.position - before) > 0:
+        cas_u64(&ring.producers.reserve, before, tail.position)
+
+
+# A position of lately. Relaxed: as reserve_note.
+cdef inline uint64_t reserve_lately(const RingMap* ring) noexcept nogil:
+    return load_relaxed_u64(&ring.producers.reserve)
+
+
+# What the participant in `slot` intends, or has won and not stamped. False: nothing, or it is being changed right now.
+cdef inline bint intent_read(const Slot* slot, uint64_t* start, uint64_t* span, uint32_t* messages,
+                             uint32_t* previous) noexcept nogil:
+    cdef uint64_t intent
+    # sync: intent (acquire). The intent that is read next is not older; pairs with (release) in reserve_exchange.
+    start[0] = load_acquire_u64(&slot.intent_start)
+    if start[0] == NONE:
+        return False
+    # sync: intent (acquire). The start that is read again is not older; pairs with (release) in reserve_exchange.
+    intent = load_acquire_u64(&slot.intent)
+    span[0] = (intent >> 32) << 4
+    messages[0] = <uint32_t> (intent >> 16) & 0xffff
+    previous[0] = <uint32_t> intent & 0xffff
+    # Relaxed: the same start again means that the intent stood beside it.
+    return load_relaxed_u64(&slot.intent_start) == start[0]

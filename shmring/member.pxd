@@ -1,0 +1,23 @@
+# A member of a group, below its Python interface. For Cython users: see __init__.pxd.
+from libc.stdint cimport uint32_t, uint64_t
+
+from shmring._core.claim cimport Reader
+from shmring.receiver cimport Receiver
+from shmring.view cimport Loan
+
+
+cdef class Member(Receiver):
+    cdef Reader reader
+    cdef readonly str group         # its name
+    cdef uint32_t group_number
+    cdef bint from_latest           # where a new group starts
+    cdef object ephemeral           # what the user asked: bool or None
+    cdef object redeliver
+    cdef bint exclusive             # the user wants it to be the only member
+    cdef Loan oldest_loan           # records of open views, oldest first: a list through Loan.newer
+    cdef Loan newest_loan
+
+    cdef bytes take_carefully(self, int* code)
+    cdef int find(self, uint64_t longest, uint64_t* position, uint64_t* length, int* entry) except? -100
+    cdef let_go(self, int entry, uint64_t length)
+    cdef int claim_some(self, uint64_t limit, uint64_t most_bytes, uint64_t longest) except? -100

@@ -1,0 +1,5 @@
+from shmring.receiver import Receiver
+
+class Member(Receiver):
+    @property
+    def group(self) -> str: ...

@@ -1,0 +1,241 @@
+"""A member of a group: joining it, finding the next record, waiting for one. What `Consumer` is made of.
+
+The kernel's claim.pxd and keep.pxd win and keep records; this file decides which comes next: what was left unfinished, what a
+dead member left, what the group has not claimed.
+"""
+
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
+
+from shmring._core.atomic cimport u32
+from shmring._core.claim cimport (Reader, claim_count, claim_find, claim_has_data, claim_is_drained, claim_is_unfinished,
+                                  claim_may_adopt, claim_range, claim_release, claim_sees_record, claim_start, claim_walk)
+from shmring._core.futex cimport yield_slice
+from shmring._core.gate cimport gate_tail
+from shmring._core.guard cimport guard_copy_is_whole
+from shmring._core.keep cimport claim_drop, claim_pending, claim_put_back, claim_take_pending
+from shmring._core.layout cimport (ATTENTION, EMPTY, GROUP_DROP, GROUP_EPHEMERAL, OK, PRODUCERS_OFFSET, ROLE_CONSUMER,
+                                   RingMap, TOO_LARGE, Bell, Fault, layout_fault, mark_position)
+from shmring._core.membership cimport (group_count, group_flags, group_head_word, group_is_settled, group_set_settled,
+                                       participant_join)
+from shmring._core.record cimport record_payload
+from shmring._core.repair cimport adopt_own, repair_gap_has_owner
+from shmring._core.shutdown cimport shutdown_is_seen
+from shmring.participant cimport Ready
+from shmring.receiver cimport STALE, Receiver, producers_are_gone
+from shmring.registry cimport Registry, corrupt
+from shmring.ring cimport Ring
+from shmring.sigbus cimport process_epoch
+from shmring.view cimport Loan
+
+cdef enum:
+    ADOPT_LATER = 64                # claims until a member asks again for the lock it needs to adopt
+    NEVER = 0xffffffff
+
+
+cdef bint reader_is_ready(const void* state, uint64_t ends_with_producers) noexcept nogil:
+    cdef const Reader* reader = <const Reader*> state
+    if claim_has_data(reader):
+        return True
+    if shutdown_is_seen(&reader.ring) or (ends_with_producers and producers_are_gone(&reader.ring)):
+        return claim_is_drained(reader)
+    return False
+
+
+cdef class Member(Receiver):
+    """The inner part of `Consumer`; not made directly."""
+
+    # ---- joining -------------------------------------------------------------------------------------------------
+
+    cdef take_role(self):
+        cdef Ring ring = self.ring
+        cdef uint64_t lately = ring.registry.lately()
+        cdef uint32_t number = 0xffffffff
+        cdef uint64_t head = 0
+        cdef bint inherits
+        found = ring.registry.find_alike(self.group, self.ephemeral, self.redeliver, self.exclusive)
+        if found is not None:
+            number = found
+            head = mark_position(group_head_word(&ring.map, number), lately)
+        inherits = self.take_slot(ROLE_CONSUMER, number, head)
+        if found is None:                   # after the slot, so that no failure leaves a group behind that nobody reads
+            number = ring.registry.make_group(
+                self.group, (GROUP_EPHEMERAL if self.ephemeral else 0) | (GROUP_DROP if self.redeliver is False else 0),
+                self.from_latest)
+            participant_join(self.slot, number)
+        ring.registry.enter_group(number, self.number, self.exclusive, self.short_slices)
+        self.group_number = number
+        self.reader.ring = ring.map
+        self.reader.ring.data = self.data.address
+        self.reader.slot = self.slot
+        self.reader.mark = self.number + 1
+        self.reader.must_fence = self.short_slices
+        claim_start(&self.reader, number, lately)
+        if inherits:
+            adopt_own(&self.reader)
+
+    cdef settle_in(self):
+        """Who was the only member may be in the middle of a claim that it began before it saw that it is not: wait for it."""
+        cdef Registry registry = self.ring.registry
+        cdef int look = 0
+        if group_is_settled(&self.ring.map, self.group_number) or not group_count(&self.ring.map, self.group_number, self.number):
+            return
+        while not registry.is_settled(self.group_number, self.number):
+            look += 1
+            if look % 100 == 0:             # it was stopped, or killed
+                self.repair_quietly()
+            with nogil:
+                yield_slice()
+            PyErr_CheckSignals()
+        with registry.lock():
+            group_set_settled(&self.ring.map, self.group_number)
+
+    # ---- the next record -----------------------------------------------------------------------------------------
+
+    cdef bytes take_carefully(self, int* code):
+        """The same where there are other members, open views, or somebody's unfinished business."""
+        cdef uint64_t position = 0, length = 0
+        cdef int entry = 0
+        cdef bytes message
+        code[0] = self.find(UINT64_MAX, &position, &length, &entry)
+        if code[0] != OK:
+            return None
+        message = PyBytes_FromStringAndSize(record_payload(&self.reader.ring, position), length)
+        if not guard_copy_is_whole(self.epoch, &process_epoch):
+            code[0] = STALE
+            return None
+        self.let_go(entry, length)
+        return message
+
+    cdef int find(self, uint64_t longest, uint64_t* position, uint64_t* length, int* entry) except? -100:
+        """The next record: OK, and in `entry` 0 if it was claimed now, else the claim of a dead member's in which it lies. let_go
+        ends it, or claim_keep and claim_take_pending keep it. TOO_LARGE: it is longer than `longest`, and stays the next.
+        """
+        cdef int code
+        while True:
+            entry[0] = 0
+            code = self.claim_some(1, 0, longest)
+            if code == OK:
+                position[0] = self.reader.start
+                return claim_walk(&self.reader, position, length)
+            if code == TOO_LARGE:
+                position[0] = self.reader.cursor
+                claim_find(&self.reader, position, length)
+            if code != ATTENTION:
+                return code
+            code = claim_pending(&self.reader, position, length, entry)
+            if code == OK and length[0] > longest:
+                return TOO_LARGE
+            if code != EMPTY:
+                return code
+
+    cdef let_go(self, int entry, uint64_t length):
+        """The record that was found is not needed any more."""
+        if entry:
+            claim_take_pending(&self.reader, entry, length)
+            self.settle(entry)
+        else:
+            claim_count(&self.reader, length)
+            self.note_wakes(claim_release(&self.reader))
+
+    cdef int claim_some(self, uint64_t limit, uint64_t most_bytes, uint64_t longest) except? -100:
+        """claim_range, after everything that comes before it: a kernel code, STALE, or ATTENTION: take what is pending."""
+        cdef int code
+        if self.epoch != process_epoch:
+            return STALE
+        while True:
+            if self.reader.n_pending:
+                return ATTENTION
+            code = claim_range(&self.reader, limit, most_bytes, longest)
+            if code != ATTENTION:
+                return code
+            if claim_is_unfinished(&self.reader):
+                claim_put_back(&self.reader)
+            elif not self.ring.registry.adopt(&self.reader):
+                self.reader.deferred = ADOPT_LATER
+            elif not self.reader.n_pending and claim_may_adopt(&self.reader):
+                self.reader.deferred = NEVER            # no entry is free: claim_drop asks again
+
+    cdef settle(self, int entry):
+        """Something of the range in `entry` was let go: hold only what is still lent out, or comes next."""
+        cdef uint64_t start = self.reader.pending[entry]
+        cdef Loan loan
+        while self.oldest_loan is not None and self.oldest_loan.has_ended:
+            self.oldest_loan = self.oldest_loan.newer
+        if self.oldest_loan is None:
+            self.newest_loan = None
+        loan = self.oldest_loan
+        while loan is not None:
+            if loan.entry == entry and not loan.has_ended:
+                start = loan.position
+                break
+            loan = loan.newer
+        self.note_wakes(claim_drop(&self.reader, entry, start))
+
+    # ---- for waiting ---------------------------------------------------------------------------------------------
+
+    cdef Ready ready_check(self):
+        return reader_is_ready
+
+    cdef const void* ready_state(self):
+        return &self.reader
+
+    cdef uint64_t ready_argument(self):
+        return self.ends_with_producers
+
+    cdef void announce(self, uint64_t argument, uint32_t sequence) noexcept:
+        self.reader.has_sleepers = True                 # the group's head says what is waited for
+
+    cdef end_park(self):
+        Receiver.end_park(self)
+        self.reader.has_sleepers = self.parked != 0
+
+    cdef bint is_drained(self) noexcept:
+        return claim_is_drained(&self.reader)
+
+    cdef RingMap* own_map(self) noexcept:
+        return &self.reader.ring
+
+    cdef Fault* own_fault(self) noexcept:
+        return &self.reader.fault
+
+    cdef str full_name(self):
+        return f"group {self.group!r}"
+
+    cdef bint is_blocked(self) noexcept:
+        """Records beyond the head that do not become complete; claims that could not be adopted; producers that may be dead."""
+        cdef uint64_t head = mark_position(group_head_word(&self.reader.ring, self.reader.group_number), self.reader.cursor)
+        return (self.ends_with_producers or self.reader.deferred
+                or (self.reader.ring.is_multi and gate_tail(&self.reader.ring, head) != head))
+
+    cdef doubt(self):
+        """A record that is reserved has an owner, and the tail is not before the head: else something wrote over them."""
+        cdef Reader* reader = &self.reader
+        cdef uint64_t head = mark_position(group_head_word(&reader.ring, reader.group_number), reader.cursor)
+        cdef uint64_t tail = gate_tail(&reader.ring, head)
+        if reader.deferred == ADOPT_LATER:
+            reader.deferred = 0
+        if not reader.ring.is_multi or tail == head:
+            return
+        if tail - head > reader.ring.capacity:
+            layout_fault(&reader.fault, PRODUCERS_OFFSET, tail, head)
+        elif not repair_gap_has_owner(&reader.ring, head) and not claim_sees_record(reader, head):
+            layout_fault(&reader.fault, reader.ring.data_offset + (head & reader.ring.mask), 0, head)
+        else:
+            return
+        if head == mark_position(group_head_word(&reader.ring, reader.group_number), head):     # all of it was about this head
+            raise corrupt(&reader.fault, self.ring.name)
+
+    cdef departed(self):
+        if group_flags(&self.ring.map, self.group_number) & GROUP_EPHEMERAL:
+            self.repair_quietly()
+
+    cdef Bell* own_bell(self):
+        return self.reader.ring.data_bell
+
+    cdef u32* own_word(self):
+        return &self.reader.group.sequence
+
+    cdef str role_name(self):
+        return "consumer"

@@ -1,0 +1,15 @@
+# The observer port. Its kernel state, for Cython users: see __init__.pxd.
+from cython cimport final
+from libc.stdint cimport uint64_t
+
+from shmring._core.observe cimport Watcher
+from shmring.receiver cimport Receiver
+
+
+@final
+cdef class Observer(Receiver):
+    cdef Watcher watcher
+    cdef bint from_latest           # where it starts
+
+    cdef begin(self)
+    cdef int try_peek(self, char** payload, uint64_t* length) except? -100

@@ -1,0 +1,123 @@
+"""What members of groups and observers have in common: waiting for a message, and the end of them."""
+
+from libc.stdint cimport int64_t, uint64_t
+
+from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NO_CLAIM_LEFT, Fault, RingMap
+from shmring._core.membership cimport participant_any_producer, participant_missed, participant_producers_joined
+from shmring._core.shutdown cimport shutdown_has_begun
+from shmring.participant cimport Participant
+from shmring.registry cimport corrupt
+from shmring.ring cimport NO_WAIT, check_timeout, deadline_after
+from shmring.sigbus cimport process_epoch
+
+from shmring.errors import ProducerDied, ProducersGone, ShutDown, TooManyViews
+
+
+cdef bint producers_are_gone(const RingMap* ring) noexcept nogil:
+    return participant_producers_joined(ring) and not participant_any_producer(ring)
+
+
+cdef check_start(object start):
+    if start not in ("earliest", "latest"):
+        raise ValueError(f"start is 'earliest' or 'latest', not {start!r}")
+
+
+cdef class Receiver(Participant):
+    """The common part of `Consumer` and `Observer`; not made directly."""
+
+    def try_recv(self):
+        """The next message, or None if there is none now. Raises as recv, but for TimeoutError."""
+        cdef int code
+        while True:
+            message = self.take(&code)
+            if message is not None:
+                return message
+            if code == EMPTY:
+                self.check_ended()
+                self.note_poll()
+                return None
+            self.raise_for(code)
+
+    def __iter__(self):
+        return self
+
+    cdef bytes receive_slowly(self, int code, object timeout):
+        """recv, after a first look that found nothing but a code."""
+        cdef int64_t deadline = deadline_after(timeout)
+        cdef bytes message
+        while True:
+            if code == EMPTY:
+                self.await_data(deadline)
+            else:
+                self.raise_for(code)
+            message = self.take(&code)
+            if message is not None:
+                return message
+
+    cdef await_data(self, int64_t deadline):
+        """Wait until there is something to take, or nothing will come."""
+        self.check_ended()
+        if deadline == NO_WAIT or not self.wait_for(self.ready_check(), self.ready_state(), self.ends_with_producers, deadline):
+            self.check_ended()
+            raise TimeoutError(f"no message for {self.full_name()} of ring {self.ring.name!r}; it is written by "
+                               f"{self.ring.registry.describe_producers()}")
+
+    cdef check_ended(self):
+        """Raise if nothing more will come."""
+        if self.epoch != process_epoch:
+            self.check()
+        if shutdown_has_begun(self.own_map()) and self.is_drained_for_good():
+            raise ShutDown(f"ring {self.ring.name!r} was shut down, and {self.full_name()} has everything")
+        if self.ends_with_producers:
+            self.check_producers()
+
+    cdef check_producers(self):
+        cdef RingMap* ring = self.own_map()
+        if not producers_are_gone(ring):
+            # Who may only read waits for nobody else to find the dead.
+            if self.slot != NULL or not participant_producers_joined(ring) or self.ring.registry.any_producer_alive():
+                return
+        if not self.is_drained_for_good():
+            return
+        pid = participant_missed(ring) or self.ring.registry.dead_producer()
+        if pid:
+            raise ProducerDied(f"the producer with pid {pid} of ring {self.ring.name!r} died, and no other came after it; "
+                               f"{self.full_name()} has everything that was sent")
+        raise ProducersGone(f"the producers of ring {self.ring.name!r} have left, and {self.full_name()} has everything")
+
+    cdef bint is_drained_for_good(self):
+        """Has it everything, what dead members held included?"""
+        if not self.is_drained():
+            return False
+        self.repair_quietly()
+        return self.is_drained()
+
+    cdef raise_for(self, int code):
+        """Raise what a kernel's code means; returns if the call can be made again."""
+        self.check()                                    # a cut file reads as zeros
+        if code == CORRUPT:
+            raise corrupt(self.own_fault(), self.ring.name)
+        if code == NO_CLAIM_LEFT:
+            raise TooManyViews(f"this member of {self.full_name()} holds {CLAIMS - 1} ranges of records of ring {self.ring.name!r} apart "
+                               f"from each other, which is the most; release some views first")
+
+    # ---- filled in by the ports ----------------------------------------------------------------------------------
+
+    cdef bytes take(self, int* code):
+        """The next message, or None and a kernel code or STALE."""
+        code[0] = EMPTY
+        return None
+
+    cdef bint is_drained(self) noexcept:
+        """Has it everything, if no more is sent?"""
+        return True
+
+    cdef RingMap* own_map(self) noexcept:
+        return NULL
+
+    cdef Fault* own_fault(self) noexcept:
+        return NULL
+
+    cdef str full_name(self):
+        """Who receives, for messages."""
+        return "a receiver"

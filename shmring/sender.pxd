@@ -1,0 +1,19 @@
+# A producer, below its Python interface. For Cython users: see __init__.pxd.
+from libc.stdint cimport int64_t, uint64_t
+
+from shmring._core.produce cimport Writer
+from shmring.participant cimport Participant
+
+cdef enum:
+    STALE = -100                    # beside the kernel's codes: look at why epoch differs
+
+
+cdef class Sender(Participant):
+    cdef Writer writer
+    cdef uint64_t wanted            # bytes of the last message that did not fit; what shmring.wait waits for
+
+    cdef check_sending(self)
+    cdef char* reserve_bytes(self, uint64_t length, int64_t deadline) except NULL
+    cdef publish(self)
+    cdef raise_code(self, int code, uint64_t length)
+    cdef raise_full(self, uint64_t length)

@@ -1,0 +1,3 @@
+from shmring.participant import Participant
+
+class Sender(Participant): ...

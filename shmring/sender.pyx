@@ -1,0 +1,135 @@
+"""A producer below its Python interface: its role, room and waiting for it, showing, leaving. What `Producer` is made of."""
+
+import errno
+import os
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from shmring._core.atomic cimport u32
+from shmring._core.doorbell cimport doorbell_ring_all
+from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
+from shmring._core.membership cimport (participant_any_producer, participant_count_producer, participant_set_sole,
+                                       participant_sole)
+from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_has_room, produce_is_open, produce_is_passed, produce_ponder,
+                                    produce_publish, produce_reserve, produce_start)
+from shmring._core.record cimport record_span
+from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
+from shmring.participant cimport Participant, Ready
+from shmring.registry cimport corrupt
+from shmring.ring cimport NO_WAIT
+from shmring.sigbus cimport process_epoch
+
+from shmring.errors import ClaimOpen, MessageTooLarge, ProducerTaken, ShutDown
+
+
+cdef bint writer_is_ready(const void* state, uint64_t span) noexcept nogil:
+    cdef const Writer* writer = <const Writer*> state
+    return produce_has_room(writer, span) or shutdown_is_seen(&writer.ring)
+
+
+cdef class Sender(Participant):
+    """The inner part of `Producer`; not made directly."""
+
+    cdef take_role(self):
+        cdef uint32_t holder = participant_sole(&self.ring.map)
+        cdef bint single = not self.ring.map.is_multi
+        if single and holder and self.ring.registry.is_alive(holder - 1):
+            raise ProducerTaken(errno.EAGAIN, f"ring {self.ring.name!r} is for a single producer and has one: "
+                                              f"{self.ring.registry.describe(holder - 1)}")
+        self.take_slot(ROLE_PRODUCER, 0xffffffff, 0)
+        self.writer.ring = self.ring.map
+        self.writer.ring.data = self.data.address
+        self.writer.slot = self.slot
+        self.writer.mark = self.number + 1
+        self.writer.must_fence = self.short_slices
+        self.writer.max_message = self.ring.max_message
+        if produce_start(&self.writer) != OK:
+            raise corrupt(&self.writer.fault, self.ring.name)
+        if single:
+            participant_set_sole(&self.ring.map, self.number + 1)
+        participant_count_producer(&self.ring.map)
+
+    cdef char* reserve_bytes(self, uint64_t length, int64_t deadline) except NULL:
+        """Room for `length` bytes at the writer's position, waiting for it until the deadline."""
+        cdef char* payload = NULL
+        cdef int code
+        while True:
+            self.check_sending()
+            code = produce_reserve(&self.writer, length, &payload)
+            if code == OK:
+                if shutdown_has_begun(&self.writer.ring):       # after reserving: claim_is_drained rests on it
+                    self.departing()
+                    continue
+                return payload
+            if code != FULL:
+                self.raise_code(code, length)
+            self.wanted = length
+            if deadline == NO_WAIT or not self.wait_for(writer_is_ready, &self.writer,
+                                                        record_span(length, self.writer.ring.align), deadline):
+                self.check_sending()
+                self.raise_full(length)
+
+    cdef departing(self):
+        """Give up what is left of an open reservation, unless it is our parent's."""
+        if produce_is_open(&self.writer) and self.pid == os.getpid():
+            produce_abort(&self.writer)
+            produce_ponder(&self.writer, False)
+            self.publish()
+
+    cdef departed(self):
+        if not participant_any_producer(&self.ring.map):
+            doorbell_ring_all(&self.ring.map)       # consumers that end with their producers
+
+    cdef bint is_too_late(self) noexcept:
+        return self.writer.ring.is_multi and produce_is_passed(&self.writer)
+
+    cdef bint is_blocked(self) noexcept:
+        return True
+
+    cdef publish(self):
+        if self.writer.position != self.writer.published:
+            self.note_wakes(produce_publish(&self.writer))
+
+    cdef check_sending(self):
+        if self.is_busy and not self.is_closed:
+            raise ClaimOpen(f"this producer of ring {self.ring.name!r} has an open claim; commit or abort it first")
+        if self.epoch != process_epoch:
+            self.check()
+        if shutdown_has_begun(&self.writer.ring):
+            raise ShutDown(f"ring {self.ring.name!r} was shut down")
+
+    cdef raise_code(self, int code, uint64_t length):
+        if code == TOO_LARGE:
+            raise MessageTooLarge(f"a message of {length} bytes cannot fit into ring {self.ring.name!r}: its largest has "
+                                  f"{self.writer.max_message} (capacity {self.writer.ring.capacity})")
+        self.check()                                    # a cut file reads as zeros
+        raise corrupt(&self.writer.fault, self.ring.name)
+
+    cdef raise_full(self, uint64_t length):
+        """TimeoutError that names who is in the way."""
+        behind = self.ring.registry.describe_obstacles(record_span(length, self.writer.ring.align))
+        raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
+                           f"{'; '.join(behind) or 'room came this moment'}")
+
+    # ---- for waiting ---------------------------------------------------------------------------------------------
+
+    cdef Ready ready_check(self):
+        return writer_is_ready
+
+    cdef const void* ready_state(self):
+        return &self.writer
+
+    cdef uint64_t ready_argument(self):
+        return record_span(self.wanted, self.writer.ring.align)
+
+    cdef void announce(self, uint64_t argument, uint32_t sequence) noexcept:
+        produce_aim(&self.writer, argument, sequence, self.parked != 0)
+
+    cdef Bell* own_bell(self):
+        return self.writer.ring.room_bell
+
+    cdef u32* own_word(self):
+        return &self.writer.ring.room_bell.sequence
+
+    cdef str role_name(self):
+        return "producer"
