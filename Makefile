@@ -2,6 +2,7 @@
 #
 #   make demo     two processes exchange real data, checked and measured
 #   make test     all tests, those marked slow or soak excepted; MARKS="" runs everything
+#   make models   check the Spin models of the protocols, all sizes and mutants (needs spin and gcc)
 #   make bench    measure, and write docs/benchmarks.md
 #   make soak     the long tests; HOURS=8 sets how long
 #   make lint     ruff, and mypy on the types that users see
@@ -22,7 +23,7 @@ BUILT := $(VENV)/built-debug$(SHMRING_DEBUG)
 
 export SHMRING_DEBUG
 
-.PHONY: build demo test bench soak lint debug clean
+.PHONY: build demo test models bench soak lint debug clean
 .DELETE_ON_ERROR:
 
 build: $(BUILT)
@@ -46,6 +47,9 @@ demo: $(BUILT)
 
 test: $(BUILT)
 	$(BIN)/python -m pytest -m "$(MARKS)"
+
+models:
+	$(PYTHON) models/run.py
 
 bench: $(BUILT)
 	$(BIN)/python -m bench --write-docs

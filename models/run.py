@@ -35,6 +35,9 @@ ONE, TWO = "MSG=2 GROUPS=1", "MSG=2 GROUPS=1 THREADS=2"
 ROOM, ROOM2, ROOM3 = (f"END={end} CONSUMERS=1{threads}" for end, threads in
                       ((4, ""), (4, " THREADS=2"), (3, " THREADS=3")))
 
+SEND, SHARE = "END=3 CAP=2 JOINS=0", "END=4 CAP=3"
+ROOMS = "PRODUCERS=2 MEMBERS=1 CAP=1"
+
 CASES = [
     Case("doorbell", HOLDS, "MSG=4 GROUPS=1"),
     Case("doorbell", HOLDS, TWO),
@@ -100,6 +103,74 @@ CASES = [
     Case("group_join", MUTANT, "CRASHES=0 OLD=0 NO_SCAN_FENCE"),
     Case("group_join", FOUND, "CRASHES=0 WAS_ONE_PASS"),
     Case("group_join", FOUND, "CRASHES=0 OLD=0 WAS_GATE_POSITION"),
+
+    Case("many_producers", HOLDS, f"{SEND} CRASHES=0"),
+    Case("many_producers", HOLDS, f"{SEND} CRASHES=1", True),
+    Case("many_producers", HOLDS, "END=4 CAP=3 JOINS=0", True),
+    Case("many_producers", HOLDS, "END=4 CAP=2 JOINS=1", True),
+    Case("many_producers", HOLDS, "END=3 CAP=2 JOINS=1 CRASHES=2", True),
+    Case("many_producers", HOLDS, f"{SEND} CRASHES=0 JUMP HELD", True),
+    Case("many_producers", HOLDS, "END=3 CAP=2 JOINS=1 JUMP HELD", True),
+    # Harmless: an intent that stays says nothing wrong.
+    Case("many_producers", HOLDS, f"{SEND} CRASHES=1 KEEP_INTENT", True),
+    *(Case("many_producers", MUTANT, f"{SEND} CRASHES=1 {flag}") for flag in (
+        "LATE_INTENT", "CLEAR_FIRST", "NO_EVIDENCE", "FOREIGN_END", "TAIL_LAST", "LOOK_EARLY")),
+    Case("many_producers", MUTANT, f"{SEND} CRASHES=2 FREE_FIRST"),
+    *(Case("many_producers", MUTANT, f"END=3 CAP=3 JOINS=0 CRASHES=1 {flag}") for flag in (
+        "HEADER_FIRST", "NO_RECHECK", "NO_NONE")),
+    Case("many_producers", FOUND, f"{SEND} CRASHES=0 WAS_PREVIOUS"),
+    Case("many_producers", FOUND, "END=4 CAP=2 JOINS=0 CRASHES=0 WAS_LAPPED"),
+    Case("many_producers", FOUND, f"{SEND} CRASHES=0 JUMP"),
+
+    Case("shared_group", HOLDS, f"{SHARE} CRASHES=1"),
+    Case("shared_group", HOLDS, "END=4 CAP=3 CRASHES=0 BATCH KEEP"),
+    Case("shared_group", HOLDS, "END=6 CAP=3 CRASHES=0 BATCH KEEP", True),
+    Case("shared_group", HOLDS, f"{SHARE} CRASHES=1 BATCH KEEP", True),
+    Case("shared_group", HOLDS, f"{SHARE} CRASHES=2 JOINS=2", True),
+    Case("shared_group", HOLDS, f"{SHARE} CRASHES=2 JOINS=1 BATCH", True),
+    Case("shared_group", HOLDS, "END=3 CAP=2 CRASHES=2 JOINS=2 KEEP", True),
+    Case("shared_group", HOLDS, "END=3 CAP=2 CRASHES=1 SLOTS=3", True),
+    *(Case("shared_group", MUTANT, f"{SHARE} CRASHES=1 {flag}") for flag in (
+        "HOLDS_FIRST", "HOLD_LATE", "NO_GRANT", "GRANT_LATE", "GRANTED_FIRST", "TRUST_ALL", "TRUST_NONE",
+        "CLEAR_FIRST", "NO_COUNT", "COUNT_FIRST", "NO_RESCAN", "KEEP KEEP_CLEARS")),
+    Case("shared_group", MUTANT, "END=6 CAP=3 CRASHES=0 READ_TWICE"),
+    Case("shared_group", FOUND, f"{SHARE} CRASHES=2 JOINS=1 WAS_STALE"),
+    Case("shared_group", FOUND, f"{SHARE} CRASHES=2 JOINS=1 WAS_UNCOUNTED", True),
+    Case("shared_group", FOUND, f"{SHARE} CRASHES=2 JOINS=2 BATCH WAS_OWN_HOLD"),
+
+    Case("group_share", HOLDS, "END=4 CRASHES=2"),
+    *(Case("group_share", MUTANT, f"CRASHES=0 {flag}") for flag in ("NO_WAIT", "NO_MEMBARRIER", "LOOK_BEFORE")),
+    Case("group_share", FOUND, "CRASHES=1 WAS_SHARED"),
+
+    Case("shared_bell", HOLDS, "MSG=2"),
+    Case("shared_bell", HOLDS, "MSG=3", True),
+    Case("shared_bell", HOLDS, "MSG=3 BATCH", True),
+    Case("shared_bell", HOLDS, "MSG=3 ABORT", True),
+    Case("shared_bell", HOLDS, "MSG=3 ONE", True),
+    Case("shared_bell", HOLDS, "MSG=2 CRASHES=1", True),
+    Case("shared_bell", HOLDS, "MSG=2 SLEEPERS=3", True),
+    *(Case("shared_bell", MUTANT, f"MSG=2 {flag}") for flag in ("NO_PASS_ON", "NO_PASS_FENCE")),
+    *(Case("shared_bell", MUTANT, f"MSG=3 BATCH {flag}") for flag in ("RULE_BEGIN", "RULE_LAST")),
+    Case("shared_bell", FOUND, "MSG=2 ABORT WAS_SKIP_SILENT"),
+    Case("shared_bell", FOUND, "MSG=2 ONE WAS_THREAD_SILENT"),
+
+    Case("shared_room", HOLDS, "END=3 CAP=1"),
+    Case("shared_room", HOLDS, f"{ROOMS} END=3"),
+    Case("shared_room", HOLDS, "CAP=3 END=6", True),
+    Case("shared_room", HOLDS, "PRODUCERS=2 MEMBERS=1 CAP=2 END=5", True),
+    Case("shared_room", HOLDS, "MEMBERS=3 CAP=1 END=2", True),
+    *(Case("shared_room", MUTANT, flag) for flag in ("RULE_NEXT", "RING_FIRST")),
+    Case("shared_room", FOUND, "WAS_FAILED_SILENT"),
+    Case("shared_room", FOUND, f"{ROOMS} END=3 WAS_PASSED"),
+
+    Case("observer", HOLDS, "END=5"),
+    Case("observer", HOLDS, "END=5 CHUNK=2"),
+    Case("observer", HOLDS, "END=5 PRODUCERS=2", True),
+    Case("observer", HOLDS, "END=6 CHUNK=2 PRODUCERS=2", True),
+    *(Case("observer", MUTANT, f"END=5 {flag}") for flag in (
+        "NO_LAPPING_FENCE", "NO_OBSERVER_FENCE", "STAMP_EARLY", "LATE_CHECK", "NO_RECHECK")),
+    Case("observer", FOUND, "END=5 CHUNK=2 WAS_NUMBER"),
+    Case("observer", FOUND, "END=5 PRODUCERS=2 WAS_MISSING"),
 ]
 
 
@@ -163,13 +234,13 @@ def main() -> int:
         return 3
     cases = [case for case in CASES
              if not (options.quick and case.is_slow) and options.model in (None, case.model)]
-    print(f"{'model':<11} {'kind':<7} {'states':>10} {'s':>6}  {'flags':<46} result")
+    print(f"{'model':<14} {'kind':<7} {'states':>10} {'s':>6}  {'flags':<46} result")
     failed = 0
     with ThreadPoolExecutor(options.jobs) as pool:
         for result in pool.map(lambda case: check(case, options.memory), cases):
             failed += not result.is_as_stated
             case = result.case
-            print(f"{case.model:<11} {case.kind:<7} {result.states:>10} {result.seconds:>6.1f}  "
+            print(f"{case.model:<14} {case.kind:<7} {result.states:>10} {result.seconds:>6.1f}  "
                   f"{case.flags:<46} {result.text}", flush=True)
     print(f"{len(cases)} checks, {failed} not as stated")
     return 1 if failed else 0
