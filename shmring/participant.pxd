@@ -8,6 +8,7 @@ from shmring.ring cimport Ring
 
 cdef enum:
     SHORT_SLICE_NS = 1000000        # a park's slice when membarrier was refused
+    A_WAIT = 128                    # note_poll: a call that waited in vain weighs as much as so many that did not
     FIRST_DOUBT_NS = 4000000        # how long somebody in the way is waited for before it is asked whether it lives
 
 # Is there something to do? For waiting threads, without the GIL; changes nothing.
@@ -38,7 +39,7 @@ cdef class Participant:
     cdef bint is_armed
     cdef int calm                   # waits in a row that ended without a park
     cdef bint short_slices          # membarrier was refused to us: doorbell.pxd
-    cdef unsigned int polls         # calls that found nothing and did not wait
+    cdef unsigned int polls         # weight of the calls that found nothing, since the last look for the dead
     cdef uint64_t waits             # statistics
     cdef uint64_t parks_done
     cdef uint64_t wakes
@@ -73,7 +74,7 @@ cdef class Participant:
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
     cdef int poll(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
     cdef bint wait_awake(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
-    cdef note_poll(self)
+    cdef note_poll(self, unsigned int weight)
     cdef look_up(self)
     cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1
     cdef calm_down(self)

@@ -34,7 +34,7 @@ from shmring.registry import close_lock_descriptor
 cdef enum:
     CALM_ENOUGH = 64                # waits in a row without a park after which the armed bit goes
     LOOKS_PER_CLOCK = 64            # looks between two readings of the clock
-    POLLS_PER_REPAIR = 1024         # calls that do not wait and find nothing, between two looks for the dead
+    POLLS_PER_REPAIR = 1024         # calls that find nothing, between two looks for the dead
     LOOKS_PER_CHECK = 10000         # looks with the GIL held between two times that signals are served
 
 cdef int64_t UNTIL_CHECK_NS = 1000000       # how long a released spin goes on before signals are served
@@ -248,7 +248,7 @@ cdef class Participant:
                         self.doubt()
                         doubt_ns = min(2 * doubt_ns, <int64_t> FIRST_DOUBT_NS << 10)
                         doubt_at = 0
-                elif slices & (slices - 1) == 0 and self.parks:     # after 1, 2, 4, 8, ... slices
+                elif slices & (slices - 1) == 0 and slices & 0x2aaaaaaa and self.parks:     # after 2, 8, 32, 128, ... slices
                     self.repair_quietly()
         finally:
             self.end_wait()
@@ -306,10 +306,11 @@ cdef class Participant:
                 return False
         return False
 
-    cdef note_poll(self):
-        """Found nothing, and does not wait. Who only polls looks after the dead, too, now and then."""
-        self.polls += 1
-        if self.polls % POLLS_PER_REPAIR == 0 and self.slot != NULL:
+    cdef note_poll(self, unsigned int weight):
+        """A call found nothing. Who never waits for long looks after the dead, too, now and then."""
+        self.polls += weight
+        if self.polls >= POLLS_PER_REPAIR:
+            self.polls = 0
             self.repair_quietly()
 
     cdef look_up(self):

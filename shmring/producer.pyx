@@ -86,7 +86,7 @@ cdef class Producer(Sender):
             if code == FULL:
                 self.check_sending()
                 self.wanted = buffer.len
-                self.note_poll()
+                self.note_poll(1)
                 return False
             if code != OK:
                 self.raise_code(code, buffer.len)

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NO_CLAIM_LEFT, Fault, RingMap
 from shmring._core.membership cimport participant_any_producer, participant_missed, participant_producers_joined
 from shmring._core.shutdown cimport shutdown_has_begun
-from shmring.participant cimport Participant
+from shmring.participant cimport A_WAIT, Participant
 from shmring.registry cimport corrupt
 from shmring.ring cimport NO_WAIT, check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
@@ -34,7 +34,7 @@ cdef class Receiver(Participant):
                 return message
             if code == EMPTY:
                 self.check_ended()
-                self.note_poll()
+                self.note_poll(1)
                 return None
             self.raise_for(code)
 
@@ -59,6 +59,7 @@ cdef class Receiver(Participant):
         self.check_ended()
         if deadline == NO_WAIT or not self.wait_for(self.ready_check(), self.ready_state(), self.ends_with_producers, deadline):
             self.check_ended()
+            self.note_poll(1 if deadline == NO_WAIT else A_WAIT)
             raise TimeoutError(f"no message for {self.full_name()} of ring {self.ring.name!r}; it is written by "
                                f"{self.ring.registry.describe_producers()}")
 

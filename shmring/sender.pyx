@@ -14,7 +14,7 @@ from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_
                                     produce_publish, produce_reserve, produce_start)
 from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
-from shmring.participant cimport Participant, Ready
+from shmring.participant cimport A_WAIT, Participant, Ready
 from shmring.registry cimport corrupt
 from shmring.ring cimport NO_WAIT
 from shmring.sigbus cimport process_epoch
@@ -67,6 +67,7 @@ cdef class Sender(Participant):
             if deadline == NO_WAIT or not self.wait_for(writer_is_ready, &self.writer,
                                                         record_span(length, self.writer.ring.align), deadline):
                 self.check_sending()
+                self.note_poll(1 if deadline == NO_WAIT else A_WAIT)
                 self.raise_full(length)
 
     cdef departing(self):
