@@ -10,8 +10,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 PORTS = [
-    "sigbus", "region", "mapping", "registry", "ring", "participant", "sender", "producer", "receiver", "view", "member",
-    "consumer", "observer", "stats", "waitv",
+    "sigbus", "region", "mapping", "registry", "ring", "waiter", "participant", "sender", "producer", "receiver", "view",
+    "member", "consumer", "observer", "stats", "waitv",
 ]
 # cmpxchg16b, which every x86-64 machine of the last fifteen years has, inline instead of a call.
 PAIRS = ["-mcx16"] if platform.machine() in ("x86_64", "AMD64") else []

@@ -22,12 +22,12 @@ from shmring._core.membership cimport (group_count, group_flags, group_head_word
 from shmring._core.record cimport record_payload
 from shmring._core.repair cimport adopt_own, repair_gap_has_owner
 from shmring._core.shutdown cimport shutdown_is_seen
-from shmring.participant cimport Ready
 from shmring.receiver cimport STALE, Receiver, producers_are_gone
 from shmring.registry cimport Registry, corrupt
 from shmring.ring cimport Ring
 from shmring.sigbus cimport process_epoch
 from shmring.view cimport Loan
+from shmring.waiter cimport Ready
 
 cdef enum:
     ADOPT_LATER = 64                # claims until a member asks again for the lock it needs to adopt

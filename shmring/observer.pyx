@@ -18,12 +18,12 @@ from shmring._core.layout cimport CORRUPT, EMPTY, LAPPED, OK, ROLE_OBSERVER, Bel
 from shmring._core.observe cimport (Watcher, observe_advance, observe_announce, observe_has_data, observe_is_whole,
                                     observe_jump, observe_latest, observe_peek, observe_start)
 from shmring._core.shutdown cimport shutdown_is_seen
-from shmring.participant cimport Ready
 from shmring.receiver cimport STALE, Receiver, check_start, producers_are_gone
 from shmring.registry cimport corrupt
 from shmring.ring cimport Ring, check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
 from shmring.view cimport Lease, ObservedView
+from shmring.waiter cimport Ready
 
 from shmring import policy as policies
 from shmring.errors import ShutDown

@@ -5,10 +5,11 @@ from libc.stdint cimport int64_t, uint64_t
 from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NO_CLAIM_LEFT, Fault, RingMap
 from shmring._core.membership cimport participant_any_producer, participant_missed, participant_producers_joined
 from shmring._core.shutdown cimport shutdown_has_begun
-from shmring.participant cimport A_WAIT, Participant
+from shmring.participant cimport Participant
 from shmring.registry cimport corrupt
 from shmring.ring cimport NO_WAIT, check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
+from shmring.waiter cimport A_WAIT
 
 from shmring.errors import ProducerDied, ProducersGone, ShutDown, TooManyViews
 

@@ -14,10 +14,11 @@ from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_
                                     produce_publish, produce_reserve, produce_start)
 from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
-from shmring.participant cimport A_WAIT, Participant, Ready
+from shmring.participant cimport Participant
 from shmring.registry cimport corrupt
 from shmring.ring cimport NO_WAIT
 from shmring.sigbus cimport process_epoch
+from shmring.waiter cimport A_WAIT, Ready
 
 from shmring.errors import ClaimOpen, MessageTooLarge, ProducerTaken, ShutDown
 

@@ -9,8 +9,9 @@ from libc.stdlib cimport free, malloc
 
 from shmring._core.atomic cimport pause
 from shmring._core.futex cimport FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_waitv, now_ns
-from shmring.participant cimport FIRST_DOUBT_NS, SHORT_SLICE_NS, Participant
+from shmring.participant cimport Participant
 from shmring.ring cimport deadline_after
+from shmring.waiter cimport FIRST_DOUBT_NS, SHORT_SLICE_NS
 
 
 def wait_any(handles, timeout):
