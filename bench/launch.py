@@ -1,4 +1,4 @@
-"""Starts both sides of one run, tells them to go, collects their results, and outlives whatever they do.
+"""Starts all sides of one run, tells them to go, collects their results, and outlives whatever they do.
 
 Every started process leads a process group of its own, so that a fork of it is ended with it; only these
 groups are signalled.
@@ -20,11 +20,10 @@ import time
 from types import ModuleType
 from typing import IO, Any
 
-from . import contenders
+from . import contenders, several
 from .machine import ROOT
 from .shapes import Case
 
-ROLES = ("producer", "consumer")
 _serial = itertools.count()
 
 
@@ -39,19 +38,26 @@ def run(contender_name: str, case: Case, cpus: list[int | None], timeout: float)
     """
     contender = contenders.load(contender_name)
     name = f"bench-{os.getpid()}-{next(_serial)}"
-    if contender.KIND == "inherit":
-        return run_processes([_worker("pair", contender_name, name, cpus, case)], case, timeout)
-    try:
-        _create(contender, case, name)
-        if contender.KIND == "program":
-            commands = [
-                contender.command(case, name, role, cpu) for role, cpu in zip(ROLES, cpus, strict=True)
-            ]
-        else:
-            commands = [_worker(role, contender_name, name, cpus, case) for role in ROLES]
-        return run_processes(commands, case, timeout)
-    finally:
-        contender.remove(case, name)
+    seats = several.seats(case, cpus)
+    with several.tickets(case) as tickets:
+
+        def worker(role: str, number: int = 0) -> list[str]:
+            fixed = [contender_name, name, json.dumps(cpus), str(tickets), case.to_json()]
+            return [sys.executable, "-m", "bench.worker", role, str(number), *fixed]
+
+        if contender.KIND == "inherit":
+            return run_processes([worker("family")], case, timeout, tickets)
+        try:
+            _create(contender, case, name)
+            if contender.KIND == "program":
+                commands = [contender.command(case, name, seat.role, seat.cpu) for seat in seats]
+            elif contender.KIND == "alone" or case.alone:
+                commands = [worker("alone")]
+            else:
+                commands = [worker(seat.role, seat.number) for seat in seats]
+            return run_processes(commands, case, timeout, tickets)
+        finally:
+            contender.remove(case, name)
 
 
 def _create(contender: ModuleType, case: Case, name: str) -> None:
@@ -61,23 +67,13 @@ def _create(contender: ModuleType, case: Case, name: str) -> None:
         raise RunFailed(f"could not be set up: {error!r}") from error
 
 
-def _worker(role: str, contender_name: str, name: str, cpus: list[int | None], case: Case) -> list[str]:
-    return [
-        sys.executable,
-        "-m",
-        "bench.worker",
-        role,
-        contender_name,
-        name,
-        json.dumps(cpus),
-        case.to_json(),
-    ]
-
-
-def run_processes(commands: list[list[str]], case: Case, timeout: float) -> dict[str, dict]:
+def run_processes(
+    commands: list[list[str]], case: Case, timeout: float, inherited: int | None = None
+) -> dict[str, dict]:
+    """Each command prints "ready", waits for a line, and prints its result; or, for a family, all results in one."""
     deadline = time.monotonic() + timeout
     with tempfile.TemporaryFile("w+") as complaints:
-        processes = [_start(command, complaints) for command in commands]
+        processes = [_start(command, complaints, inherited) for command in commands]
         lines: queue.Queue[tuple[int, str]] = queue.Queue()
         for i, process in enumerate(processes):
             threading.Thread(target=_forward, args=(i, process, lines), daemon=True).start()
@@ -93,7 +89,7 @@ def run_processes(commands: list[list[str]], case: Case, timeout: float) -> dict
         finally:
             for process in processes:
                 _end(process)
-    sides = results[0] if len(results) == 1 else dict(zip(ROLES, results, strict=True))
+    sides = several.combined(case, results[0] if len(results) == 1 else results)
     wrong = sum(side["wrong"] for side in sides.values())
     if wrong:
         raise RunFailed(
@@ -102,7 +98,7 @@ def run_processes(commands: list[list[str]], case: Case, timeout: float) -> dict
     return sides
 
 
-def _start(command: list[str], complaints: IO[str]) -> subprocess.Popen[str]:
+def _start(command: list[str], complaints: IO[str], inherited: int | None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
@@ -110,6 +106,7 @@ def _start(command: list[str], complaints: IO[str]) -> subprocess.Popen[str]:
         stderr=complaints,
         text=True,
         start_new_session=True,
+        pass_fds=() if inherited is None else (inherited,),
         cwd=ROOT,
     )
 

@@ -1,5 +1,5 @@
-"""The timed loops of the Python contenders: plain loops over bound methods, as a careful user would write
-them.
+"""The timed loops of the Python contenders, for one producer and one consumer: plain loops over bound
+methods, as a careful user would write them.
 
 A contender hands in an endpoint whose attributes are the calls of its own (`send`, `recv`, `send_many`, ...).
 Every loop takes (endpoint, case, start) and returns a dict for the JSON line; `start()` says ready and waits
@@ -253,6 +253,8 @@ LOOPS: dict[str, dict[str, Callable[[Any, Case, Start], dict]]] = {
     "untouched": {"producer": untouched_producer, "consumer": untouched_consumer},
     "wakeup": {"producer": wakeup_producer, "consumer": wakeup_consumer},
     "idle": {"producer": wakeup_producer, "consumer": wakeup_consumer},
+    "onemulti": {"producer": oneway_producer, "consumer": oneway_consumer},
+    "onemulti-spin": {"producer": ping, "consumer": pong},
 }
 
 

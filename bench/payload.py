@@ -12,10 +12,12 @@ from .shapes import MIB, Case
 BLOCK = 1 * MIB - 1  # odd, so that no two pages of a large message are alike
 
 
-def build(case: Case, spoil: bool = False) -> list[bytes]:
-    """The pool: message k starts with k as a 64-bit number, then bytes drawn from the seed k, repeated."""
+def build(case: Case, spoil: bool = False, first: int = 0) -> list[bytes]:
+    """The pool: message k starts with k as a 64-bit number, then bytes drawn from the seed k, repeated.
+    `first` is the number of the first one.
+    """
     messages = []
-    for k in range(case.pool):
+    for k in range(first, first + case.pool):
         block = random.Random(k).randbytes(min(case.size, BLOCK))
         body = block * (case.size // len(block) + 1)
         messages.append((k.to_bytes(8, "little") + body)[: case.size])

@@ -48,6 +48,8 @@ def throughput(results: Results) -> plt.Figure:
     """
     figure, (messages, volume) = plt.subplots(1, 2, figsize=(12, 4.8))
     for name, label in results.contenders().items():
+        if name not in COLOURS:  # has no ring
+            continue
         _lines(results, "oneway", name, label, "-", messages, volume)
         if name == "shmring":
             _lines(results, "oneway-many", name, f"{label}, batches", "--", messages, volume)

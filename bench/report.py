@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.status import Status
 from rich.table import Table
 
+from . import contenders
 from .machine import ROOT
 from .rows import all_rows, rate_text, size_text, time_text
-from .shapes import LATENCY_SHAPES, SHAPES, Case
+from .shapes import LATENCY_SHAPES, OWN_SHAPES, RATE_SHAPES, SHAPES, Case
 from .summary import QUANTILES, Results, median, series, spread
 
 METHOD = Path(__file__).parent / "method.md"
@@ -24,6 +25,12 @@ VERSIONS = {
     "posix_ipc": "posix_ipc",
     "shmring": "shmring",
     "commit": "commit",
+}
+SETTINGS = {
+    "mpmc": "producers + members",
+    "mpmc-many": "producers + members",
+    "fanout": "producers - groups",
+    "onemulti": "made for producers",
 }
 ROW_TITLES = ("work", "native", "shmring", "best of the others", "ratio", "goal", "verdict", "note")
 
@@ -63,7 +70,7 @@ def _figures(entry: dict) -> str:
         return "-"
     if case.shape == "idle":
         return _around(series(entry), lambda percent: f"{percent:.3f} %")
-    if case.shape in ("oneway", "oneway-many", "array"):
+    if case.shape in RATE_SHAPES:
         return _around(series(entry), lambda ns: rate_text(ns, case.size), rate=True)
     return _around(series(entry), time_text)
 
@@ -79,8 +86,12 @@ def _shape_table(results: Results, shape: str) -> tuple[list[str], list[list[str
                 if entry["status"] == "ok"
                 else []
             )
-            lines.append([entry["label"], *(figures or ["failed, see below"] + [""] * (len(QUANTILES) - 1))])
+            setting = Case(**entry["case"]).setting
+            label = f"{entry['label']}, {setting}" if setting else entry["label"]
+            lines.append([label, *(figures or ["failed, see below"] + [""] * (len(QUANTILES) - 1))])
         return ["contender", *QUANTILES], lines
+    if shape == "crowd":
+        return _crowd_table(entries)
     present = {entry["contender"]: entry["label"] for entry in entries}
     by_case: dict[str, dict[str, dict]] = {}
     for entry in results.entries(shape):
@@ -88,10 +99,21 @@ def _shape_table(results: Results, shape: str) -> tuple[list[str], list[list[str
     lines = []
     for row in by_case.values():
         case = Case(**next(iter(row.values()))["case"])
-        lines.append(
-            [size_text(case.size), size_text(case.capacity), *(_figures(row[name]) for name in present)]
-        )
-    return ["message", "ring", *present.values()], lines
+        settings = [case.setting] if case.setting else []
+        facts = [size_text(case.size), size_text(case.capacity), *settings]
+        lines.append([*facts, *(_figures(row[name]) for name in present)])
+    return ["message", "ring", *([SETTINGS[shape]] if shape in SETTINGS else []), *present.values()], lines
+
+
+def _crowd_table(entries: list[dict]) -> tuple[list[str], list[list[str]]]:
+    lines = []
+    for entry in entries:
+        case = Case(**entry["case"])
+        figures = ["failed, see below", ""]
+        if entry["status"] == "ok":
+            figures = [_around(series(entry, name), time_text) for name in ("send_ns", "recv_ns")]
+        lines.append([str(case.others), str(case.groups), *figures])
+    return ["others attached", "groups", "one send", "one recv"], lines
 
 
 def _absent(results: Results, shape: str) -> list[str]:
@@ -99,9 +121,16 @@ def _absent(results: Results, shape: str) -> list[str]:
     reasons = {
         f"{entry['label']}: {entry['reason']}"
         for entry in results.entries(shape)
-        if entry["status"] in ("refused", "failed", "missing") and entry["contender"] != "native_lamport"
+        if entry["status"] in ("failed", "missing") or (entry["status"] == "refused" and _was_expected(entry))
     }
     return sorted(reasons)
+
+
+def _was_expected(entry: dict) -> bool:
+    """Whether a reader would look for that contender in that table."""
+    if entry["case"]["shape"] in OWN_SHAPES:
+        return entry["contender"] == contenders.OWN
+    return entry["contender"] not in ("native_lamport", "python_alone")
 
 
 def tables(results: Results) -> Iterable[tuple[str, list[str], list[list[str]], list[str]]]:

@@ -8,18 +8,19 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from . import contenders, floor, launch, summary
-from .shapes import LATENCY_SHAPES, MIB, Case
+from .shapes import LATENCY_SHAPES, MIB, SEVERAL_SHAPES, Case
 
 Progress = Callable[[str], None]
 MOST_SAMPLES = 40_000  # of a latency run: enough for a p99.9, and little to hand over
 MOST_MESSAGES = 40_000_000
+LONGER = 3  # runs of several producers and members
 
 
 def new_entry(case: Case, contender_name: str) -> dict[str, Any]:
     """What the JSON has per case and contender. status: ok, refused, missing or failed; reason says more."""
     contender = contenders.load(contender_name)
     reason = contender.missing()
-    refusal = "" if reason else contender.refuses(case)
+    refusal = "" if reason else contenders.refusal(contender_name, case)
     return {
         "id": case.id,
         "contender": contender_name,
@@ -33,21 +34,30 @@ def new_entry(case: Case, contender_name: str) -> dict[str, Any]:
 
 def prepared(case: Case, ring: bool) -> Case:
     """The case with its warm-up: for a ring once round and a bit, for others a few messages. Whole rounds of
-    the pool.
+    the pool, as many for every producer and every member.
     """
-    if case.shape in ("wakeup", "idle", "pingpong-park"):
+    if case.shape in ("wakeup", "idle", "pingpong-park", "crowd"):
         return case
     lap = case.capacity // (case.size + 16) if ring else 0
-    rounds = max(2, -(-lap // case.pool) + 1)
-    return replace(case, warmup=rounds * case.pool)
+    step = case.pool * case.producers * case.members
+    rounds = max(2, -(-lap // step) + 1)
+    return replace(case, warmup=rounds * step)
 
 
 def calibrate(
     contender_name: str, case: Case, cpus: list[int | None], seconds: float, timeout: float
 ) -> Case:
-    """The case with a count of messages that takes this contender about `seconds`."""
+    """The case with a count of messages that takes this contender about `seconds`.
+
+    More processes than cores need longer: a run has to last many of the scheduler's time slices, and the moment until all
+    of them have started must not matter.
+    """
     if case.count:
         return case
+    is_crowded = case.shape in SEVERAL_SHAPES
+    if is_crowded:
+        seconds *= LONGER
+    enough = seconds / 2 if is_crowded else seconds / 10
     most = MOST_SAMPLES if case.shape in LATENCY_SHAPES else MOST_MESSAGES
     count = max(3, min(2000, 32 * MIB // case.size))
     for _ in range(4):
@@ -55,7 +65,7 @@ def calibrate(
         sides = launch.run(contender_name, trial, cpus, timeout)
         took = max(1, sides["consumer"]["end_ns"] - sides["producer"]["start_ns"]) / 1e9
         count = max(3, min(most, int(trial.count * min(seconds / took, 200.0))))
-        if took > seconds / 10 or count == most:
+        if took > enough or count == most:
             break
     return case.with_count(count)
 

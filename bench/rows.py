@@ -1,11 +1,11 @@
-"""The rows of the design's table of goals that one producer and one consumer can show, judged."""
+"""The rows of the design's table of goals that messages between processes can show, judged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from .shapes import KIB, MIB
+from .shapes import KIB, LATENCY_SHAPES, MIB
 from .summary import Results, median, paired_ratios, series
 
 PEERS = ("mp_queue", "mp_pipe", "mqueue")
@@ -88,11 +88,13 @@ def rate_row(results: Results, work: str, case_id: str, goal: float, native_id: 
         return None
     size = mine["case"]["size"]
     ratios = paired_ratios(native, mine)  # times, so native / mine is the ratio of rates
-    lamport = results.entry(native_id, "native_lamport")
-    note = ""
+    lamport, alone = results.entry(native_id, "native_lamport"), results.entry(case_id, "python_alone")
+    notes = []
     if lamport:
         against = median(paired_ratios(lamport, mine))
-        note = f"{against:.2f} × the Lamport ring ({rate_text(median(series(lamport)), size)})"
+        notes.append(f"{against:.2f} × the Lamport ring ({rate_text(median(series(lamport)), size)})")
+    if alone:
+        notes.append(_alone_note(native, alone, goal))
     return Row(
         work,
         rate_text(median(series(native)), size),
@@ -101,7 +103,73 @@ def rate_row(results: Results, work: str, case_id: str, goal: float, native_id: 
         _ratio_text(ratios),
         f"≥ {goal} × native",
         verdict(median(ratios) >= goal),
-        note,
+        "; ".join(notes),
+    )
+
+
+def _alone_note(native: dict, alone: dict, goal: float) -> str:
+    """What the interpreter could do without any ring, and whether the goal lies beyond that."""
+    share = median(paired_ratios(native, alone))
+    text = f"Python alone: {rate_text(median(series(alone)), alone['case']['size'])}, {share:.2f} × native"
+    return text if share >= goal else f"{text}: the goal lies beyond the interpreter"
+
+
+def single_or_multi_row(results: Results, work: str, shape: str, goal: float) -> Row | None:
+    """A ring for many producers, one of them attached, against one for a single producer."""
+    single, multi = (results.entry(f"{shape}/64/{ring}", "shmring") for ring in ("single", "multi"))
+    if not single or not multi:
+        return None
+    text = time_text if shape in LATENCY_SHAPES else lambda ns: rate_text(ns, 64)
+    ratios = paired_ratios(single, multi)
+    return Row(
+        f"many producers against single producer, one producer attached: {work}",
+        "-",
+        f"{text(median(series(multi)))} against {text(median(series(single)))}",
+        "-",
+        f"{_ratio_text(ratios)} (speed)",
+        f"≥ {goal} ×",
+        verdict(median(ratios) >= goal),
+    )
+
+
+def shared_row(results: Results) -> Row | None:
+    """Two goals in one row: a rate, and a share of the rate of one producer and one consumer."""
+    mine = results.entry("mpmc/64/2+2", "shmring")
+    if not mine:
+        return None
+    pair = results.entry("oneway/64", "shmring") or results.entry("mpmc/64/1+1", "shmring")
+    batches = results.entry("mpmc-many/64/2+2", "shmring")
+    ratios = paired_ratios(pair, mine) if pair else []
+    ns = median(series(mine))
+    reached = 1e3 / ns >= 4 and (not ratios or median(ratios) >= 0.3)
+    notes = [f"1+1: {rate_text(median(series(pair)), 64)} (`{pair['id']}`)"] if pair else []
+    if batches:
+        notes.append(f"in batches {rate_text(median(series(batches)), 64)}")
+    return Row(
+        "2 producers + 2 consumers, one shared group, 64 B",
+        "-",
+        rate_text(ns, 64),
+        _best_peer(results, "mpmc/64/2+2", lambda ns: rate_text(ns, 64)),
+        f"{_ratio_text(ratios)} (of 1+1)" if ratios else "-",
+        "≥ 4 M/s and ≥ 0.3 × this machine's 1+1 rate",
+        verdict(reached),
+        "; ".join(notes),
+    )
+
+
+def fanout_row(results: Results) -> Row | None:
+    mine = results.entry("fanout/64/1-3", "shmring")
+    if not mine:
+        return None
+    ns = median(series(mine))
+    return Row(
+        "1 producer → 3 lossless groups, 64 B (4 processes on 2 cores)",
+        "-",
+        f"{rate_text(ns, 64)} per group",
+        "-",
+        "-",
+        "≥ 3 M/s per group",
+        verdict(1e3 / ns >= 3),
     )
 
 
@@ -175,6 +243,10 @@ def all_rows(results: Results) -> list[Row]:
             for size in (256 * KIB, MIB, 4 * MIB)
         ),
         untouched_row(results),
+        single_or_multi_row(results, "64 B one way", "onemulti", 0.9),
+        single_or_multi_row(results, "round trip 64 B, spinning, p50", "onemulti-spin", 0.9),
+        shared_row(results),
+        fanout_row(results),
         latency_row(results, "wake-up after 5 ms idle, p50", "wakeup/64", 1.15),
         idle_row(results),
         *extra_rows(results.document.get("extras", {})),

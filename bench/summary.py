@@ -16,13 +16,15 @@ QUANTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 def figures(case: Case, sides: dict[str, dict]) -> dict[str, float]:
     """The figures of one run.
 
-    Latency shapes: p50 ... p99.9 in ns. idle: cpu_percent. Others: ns_per_message, from the producer's first
-    send to the moment the consumer has the last message.
+    Latency shapes: p50 ... p99.9 in ns. idle: cpu_percent. crowd: send_ns and recv_ns. Others: ns_per_message,
+    from the first send of any producer to the moment every group has its last message.
     """
     producer, consumer = sides["producer"], sides["consumer"]
     if case.shape == "idle":
         waited = consumer["end_ns"] - consumer["start_ns"]
         return {"cpu_percent": 100.0 * consumer["cpu_ns"] / waited}
+    if case.shape == "crowd":
+        return {"send_ns": consumer["send_ns"], "recv_ns": consumer["recv_ns"]}
     if case.shape in LATENCY_SHAPES:
         if case.shape == "wakeup":
             samples = np.subtract(consumer["stamps_ns"], producer["stamps_ns"])
@@ -39,6 +41,8 @@ def main_figure(shape: str) -> str:
     """The figure of a shape that ratios are made of."""
     if shape == "idle":
         return "cpu_percent"
+    if shape == "crowd":
+        return "send_ns"
     return "p50" if shape in LATENCY_SHAPES else "ns_per_message"
 
 

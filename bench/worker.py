@@ -1,8 +1,10 @@
-"""One side of a run, as a process of its own: `python -m bench.worker ROLE CONTENDER NAME CPUS CASE`.
+"""One seat of a run, as a process of its own:
+`python -m bench.worker ROLE NUMBER CONTENDER NAME CPUS TICKETS CASE`.
 
-ROLE is producer or consumer, or pair for contenders whose object has to be inherited: that process forks the
-consumer. Prints "ready", waits for a line, runs, prints one JSON line (for a pair: both sides' results in
-one).
+ROLE is producer or consumer, and NUMBER says which of several; or alone, where one process does it all; or family
+for contenders whose object has to be inherited: that process is the first producer, and forks all others. TICKETS is
+the descriptor of several.py. Prints "ready", waits for a line, runs, prints one JSON line (a family: the results of
+all seats, in their order).
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
-from . import contenders, loops
-from .shapes import Case, case_from_json
+from . import contenders, crowd, loops, several
+from .several import Seat
+from .shapes import SEVERAL_SHAPES, Case, case_from_json
 
 
 def pin(cpu: int | None) -> None:
@@ -29,45 +32,70 @@ def wait_for_start() -> None:
         raise SystemExit("the harness went away")
 
 
-def run_forked_consumer(end: Any, case: Case, cpu: int | None, control: Connection) -> None:
-    pin(cpu)
+def run_seat(seat: Seat, end: Any, case: Case, start: Any, tickets: int) -> dict:
+    if case.shape in SEVERAL_SHAPES:
+        return several.run(seat, end, case, start, tickets)
+    return loops.run(seat.role, end, case, start)
+
+
+def run_child(seat: Seat, end: Any, case: Case, tickets: int, control: Connection) -> None:
+    pin(seat.cpu)
 
     def start() -> None:
         control.send("ready")
         control.recv()
 
-    control.send(loops.run("consumer", end, case, start))
+    control.send(run_seat(seat, end, case, start, tickets))
 
 
-def run_pair(producer_end: Any, consumer_end: Any, case: Case, cpus: list[int | None]) -> dict:
-    mine, theirs = multiprocessing.Pipe()
-    consumer = multiprocessing.get_context("fork").Process(
-        target=run_forked_consumer, args=(consumer_end, case, cpus[1], theirs), daemon=True
-    )
-    consumer.start()
-    theirs.close()
-    pin(cpus[0])
+def run_family(ends: dict[str, Any], case: Case, cpus: list[int | None], tickets: int) -> list[dict]:
+    first, *others = several.seats(case, cpus)
+    fork = multiprocessing.get_context("fork")
+    children, controls = [], []
+    for seat in others:
+        mine, theirs = multiprocessing.Pipe()
+        child = fork.Process(
+            target=run_child, args=(seat, ends[seat.role], case, tickets, theirs), daemon=True
+        )
+        child.start()
+        theirs.close()
+        children.append(child)
+        controls.append(mine)
+    pin(first.cpu)
 
     def start() -> None:
-        mine.recv()
+        for control in controls:
+            control.recv()
         wait_for_start()
-        mine.send("go")
+        for control in controls:
+            control.send("go")
 
-    producer_result = loops.run("producer", producer_end, case, start)
-    consumer_result = mine.recv()
-    consumer.join()
-    return {"producer": producer_result, "consumer": consumer_result}
+    results = [run_seat(first, ends[first.role], case, start, tickets)]
+    results += [control.recv() for control in controls]
+    for child in children:
+        child.join()
+    return results
 
 
-def main(role: str, contender_name: str, name: str, cpus_json: str, case_json: str) -> None:
+def main(
+    role: str, number: str, contender_name: str, name: str, cpus_json: str, tickets: str, case_json: str
+) -> None:
     case, cpus = case_from_json(case_json), json.loads(cpus_json)
     contender = contenders.load(contender_name)
-    if role == "pair":
-        producer_end, consumer_end = contender.pair(case)
-        result = run_pair(producer_end, consumer_end, case, cpus)
+    result: Any
+    if role == "family":
+        ends = dict(zip(("producer", "consumer"), contender.pair(case), strict=True))
+        result = run_family(ends, case, cpus, int(tickets))
+    elif role == "alone":
+        pin(cpus[0])
+        end = contender.attach(case, name, role, 0)
+        run = crowd.run if case.alone else contender.run
+        result = run(end, case, wait_for_start)
     else:
-        pin(cpus[0 if role == "producer" else 1])
-        result = loops.run(role, contender.attach(case, name, role), case, wait_for_start)
+        (seat,) = (it for it in several.seats(case, cpus) if (it.role, it.number) == (role, int(number)))
+        pin(seat.cpu)
+        end = contender.attach(case, name, role, seat.number)
+        result = run_seat(seat, end, case, wait_for_start, int(tickets))
     print(json.dumps(result), flush=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from typing import Any
 
-from ..shapes import Case
+from ..shapes import SEVERAL_SHAPES, Case
 
 LABEL = "mp.Pipe"
 KIND = "inherit"
@@ -20,6 +20,7 @@ def refuses(case: Case) -> str:
     return {
         "pingpong-spin": "cannot spin: a recv waits in the kernel",
         "untouched": "no zero-copy calls",
+        **dict.fromkeys(SEVERAL_SHAPES, "one writer and one reader: more of them would mix their bytes"),
     }.get(case.shape, "")
 
 

@@ -20,6 +20,7 @@ def refuses(case: Case) -> str:
     return {
         "pingpong-spin": "cannot spin: a get waits in the kernel",
         "untouched": "no zero-copy calls",
+        "fanout": "no groups: each message goes to one reader",
     }.get(case.shape, "")
 
 

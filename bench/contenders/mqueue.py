@@ -32,6 +32,8 @@ def refuses(case: Case) -> str:
         "pingpong-spin": "cannot spin: a receive waits in the kernel",
         "oneway-many": "no batch call",
         "untouched": "no zero-copy calls",
+        "mpmc-many": "no batch call",
+        "fanout": "no groups: each message goes to one reader",
     }.get(case.shape, "")
 
 
@@ -64,7 +66,7 @@ def remove(case: Case, name: str) -> None:
 
 
 class Endpoint:
-    def __init__(self, case: Case, name: str, role: str) -> None:
+    def __init__(self, case: Case, name: str, role: str, number: int = 0) -> None:
         import posix_ipc
 
         queues: list[Any] = [posix_ipc.MessageQueue(queue_name) for queue_name in _names(case, name)]

@@ -8,7 +8,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
-from ..shapes import Case
+from ..shapes import SEVERAL_SHAPES, Case
 
 LABEL = "native (C)"
 KIND = "program"
@@ -29,6 +29,8 @@ def missing() -> str:
 
 
 def refuses(case: Case) -> str:
+    if case.shape in SEVERAL_SHAPES:
+        return "the C ring has one producer and one consumer"
     return (
         "the C ring has no batch call; compare with its single messages"
         if case.shape == "oneway-many"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from importlib.util import find_spec
-from itertools import repeat
+from itertools import cycle, islice, repeat
 from typing import Any
 
 from ..shapes import Case
@@ -36,7 +36,10 @@ def create(case: Case, name: str) -> None:
     import shmring
 
     for ring_name in _names(case, name):
-        shmring.create(ring_name, case.capacity, producers="single").close()
+        tables = {"max_participants": 128, "max_groups": 64} if case.shape == "crowd" else {}
+        with shmring.create(ring_name, case.capacity, producers=case.ring, **tables) as ring:
+            for i in range(1, case.groups):  # before the first message; they stay
+                ring.consumer(_group(i)).close()
 
 
 def remove(case: Case, name: str) -> None:
@@ -49,10 +52,14 @@ def remove(case: Case, name: str) -> None:
             pass  # create failed half-way
 
 
+def _group(i: int) -> str:
+    return f"group {i}" if i else "default"
+
+
 class Endpoint:
     """The calls the loops use, bound once; keeps the rings alive."""
 
-    def __init__(self, case: Case, name: str, role: str) -> None:
+    def __init__(self, case: Case, name: str, role: str, number: int = 0) -> None:
         import shmring
 
         self.size = case.size
@@ -60,19 +67,35 @@ class Endpoint:
         there, back = self.rings[0], self.rings[-1]
         self.tx: Any = None
         self.rx: Any = None
-        if role == "producer" or case.two_way:
-            self.tx = (there if role == "producer" else back).producer(wait=case.wait)
+        if role != "consumer" or case.two_way:
+            self.tx = (back if role == "consumer" else there).producer(wait=case.wait)
             self.send = self.tx.send
             self.send_many = self.tx.send_many
-        if role == "consumer" or case.two_way:
-            self.rx = (there if role == "consumer" else back).consumer(wait=case.wait)
+        if role != "producer" or case.two_way:
+            group = _group(number // case.members)
+            self.rx = (back if role == "producer" else there).consumer(group, wait=case.wait)
             self.recv = self.rx.recv
             self.recv_many = self.rx.recv_many
+        if case.shape == "crowd":
+            self.attach_others(there, case)
         if case.shape == "array":
             import numpy
 
             self.as_floats = partial(numpy.frombuffer, dtype=numpy.float32)
             self.as_words = partial(numpy.frombuffer, dtype=numpy.uint64)
+
+    def attach_others(self, ring: Any, case: Case) -> None:
+        """A member for each group that does nothing; then observers, producers and more members of such a group."""
+        self.members = [ring.consumer(_group(i)) for i in range(1, case.groups)]
+        more = cycle((partial(ring.consumer, lossy=True), ring.producer, partial(ring.consumer, _group(1))))
+        self.idle = [attach() for attach in islice(more, case.others - len(self.members))]
+
+    def drain_others(self, count: int) -> None:
+        """Every group that does nothing receives what it is owed."""
+        for member in self.members:
+            left = count
+            while left:
+                left -= len(member.recv_many(left))
 
     def send_array(self, value: float) -> None:
         with self.tx.reserve(self.size) as claim:

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("numpy", reason="the benchmarks need numpy: pip install shmring[bench]")
 
-from bench import contenders, launch, machine, rounds, summary
+from bench import contenders, launch, machine, rounds, several, summary
 from bench.__main__ import main
 from bench.rows import all_rows
 from bench.shapes import KIB, MIB, SHAPES, Case
@@ -25,6 +25,12 @@ SMALL = {
     "untouched": Case("untouched", 64, capacity=64 * KIB, count=300),
     "wakeup": Case("wakeup", 64, capacity=64 * KIB, count=5),
     "idle": Case("idle", 64, capacity=64 * KIB, count=1, idle_ns=20_000_000),
+    "mpmc": Case("mpmc", 64, capacity=64 * KIB, ring="multi", producers=2, members=2, pool=16, count=640),
+    "mpmc-many": Case("mpmc-many", 64, capacity=64 * KIB, ring="multi", producers=4, pool=16, count=640),
+    "fanout": Case("fanout", 64, capacity=64 * KIB, groups=3, pool=16, count=640),
+    "onemulti": Case("onemulti", 64, capacity=64 * KIB, ring="multi", count=610),
+    "onemulti-spin": Case("onemulti-spin", 64, capacity=64 * KIB, ring="multi", wait="spin", count=200),
+    "crowd": Case("crowd", 64, capacity=16 * KIB, ring="multi", others=9, groups=3, count=2),
 }
 
 
@@ -33,8 +39,11 @@ OFFERED = [
     (name, shape)
     for name in contenders.NAMES
     for shape in SHAPES
-    if not contenders.load(name).refuses(SMALL[shape])
+    if not contenders.refusal(name, SMALL[shape])
 ]
+
+
+SPOILED = ("oneway", "array", "mpmc", "mpmc-many", "fanout", "crowd")
 
 
 @pytest.fixture
@@ -69,7 +78,7 @@ def test_every_contender_moves_the_messages_of_every_shape_it_has(contender: str
     assert not leftovers()
 
 
-@pytest.mark.parametrize(("contender", "shape"), [pair for pair in OFFERED if pair[1] in ("oneway", "array")])
+@pytest.mark.parametrize(("contender", "shape"), [pair for pair in OFFERED if pair[1] in SPOILED])
 def test_one_wrong_byte_fails_the_run_of_every_contender(contender: str, shape: str) -> None:
     case = replace(small(contender, shape), spoil=True)
     with pytest.raises(launch.RunFailed, match=r"content check: [1-9]\d* wrong"):
@@ -94,6 +103,64 @@ def test_a_wrong_byte_is_seen_in_the_timed_part_too() -> None:
 def test_one_wrong_byte_fails_the_native_programs(native: str, shape: str) -> None:
     with pytest.raises(launch.RunFailed, match="content check"):
         run(native, replace(small(native, shape), spoil=True))
+
+
+@pytest.mark.parametrize(
+    ("messages", "wrong"),
+    [
+        ("0123 0123", 0),
+        (
+            "0123 0129",
+            3,
+        ),  # nobody has that number: seen as such, in the sample of the block, and in the count
+        ("0123 0133", 3),  # one lost, one twice: out of order, and both in the count
+        ("0132 0123", 2),  # nothing lost: out of order twice
+    ],
+)
+def test_a_member_alone_in_its_group_must_have_all_numbers_in_order(messages: str, wrong: int) -> None:
+    case = Case("mpmc", 16, pool=4, count=8)
+    assert consumed(case, messages, -1)["wrong"] + miscount(case, messages) == wrong
+
+
+def consumed(case: Case, messages: str, descriptor: int) -> dict:
+    expected = [m for i in range(case.producers) for m in several.payload.build(case, first=i * case.pool)]
+    known = dict(enumerate(expected))
+    foreign = (99).to_bytes(8, "little") + bytes(8)
+    came = iter([known.get(int(number), foreign) for number in messages.replace(" ", "")])
+    end = type("End", (), {"recv": came.__next__})()
+    return several.consume(end, case, lambda: None, descriptor)
+
+
+def miscount(case: Case, messages: str) -> int:
+    return sum(several.miscounts(case, [consumed(case, messages, -1)]))
+
+
+def test_members_of_a_shared_group_must_have_every_number_once_between_them() -> None:
+    case = Case("mpmc", 16, producers=2, members=2, pool=4, count=16)
+
+    def wrong(one: list[int], other: list[int]) -> int:
+        clean = {"start_ns": 1, "end_ns": 2, "wrong": 0}
+        members = [{**clean, "tally": tally} for tally in (one, other)]
+        return several.combined(case, [clean, clean, *members])["consumer"]["wrong"]
+
+    assert wrong([2, 2, 2, 2, 0, 0, 0, 1], [0, 0, 0, 0, 2, 2, 2, 1]) == 0
+    assert wrong([2, 2, 2, 2, 0, 0, 0, 1], [0, 0, 0, 0, 2, 2, 2, 0]) == 1  # lost
+    assert wrong([2, 2, 2, 2, 0, 0, 0, 1], [1, 0, 0, 0, 2, 2, 2, 1]) == 1  # came twice
+
+
+def test_every_ticket_is_drawn_once() -> None:
+    case = Case("mpmc", 64, members=2, pool=16, count=160)
+    with several.tickets(case) as descriptor:
+        one, other = (iter(several.blocks(case, descriptor)) for _ in range(2))
+        drawn = [next(one), next(other), *one, *other]
+    assert len(drawn) == 10
+
+
+def test_producers_and_consumers_sit_on_the_two_cores_alternately() -> None:
+    case = Case("mpmc", 64, producers=3, members=2)
+    assert [(seat.role[0], seat.cpu) for seat in several.seats(case, [4, 7])] == [
+        ("p", 4), ("p", 7), ("p", 4), ("c", 7), ("c", 4),
+    ]  # fmt: skip
 
 
 def test_a_contender_that_hangs_is_reported_and_ended() -> None:
@@ -141,17 +208,44 @@ def test_a_goal_is_judged_against_the_native_rate(mine_ns: float, expected: str)
     assert (row.verdict, row.goal) == (expected, "≥ 0.25 × native")
 
 
-def entry_of(name: str, ns: float) -> dict:
-    case = {**vars(Case("oneway", 64))}
+def entry_of(name: str, ns: float, case: Case = Case("oneway", 64)) -> dict:  # noqa: B008
     return {
-        "id": "oneway/64",
+        "id": case.id,
         "contender": name,
         "label": name,
-        "case": case,
+        "case": {**vars(case)},
         "status": "ok",
         "reason": "",
         "runs": [{"ns_per_message": ns, "floor_ns": 100.0}],
     }
+
+
+def test_the_rows_of_several_participants_are_judged() -> None:
+    entries = [
+        entry_of("shmring", ns, case)
+        for case, ns in (
+            (Case("oneway", 64), 50.0),
+            (Case("mpmc", 64, producers=2, members=2), 200.0),
+            (Case("fanout", 64, groups=3), 340.0),
+            (Case("onemulti", 64, ring="single"), 50.0),
+            (Case("onemulti", 64, ring="multi"), 55.0),
+        )
+    ]
+    rows = {row.work: row for row in all_rows(summary.Results({"entries": entries}))}
+    found = {work.split(",")[0]: (row.ratio, row.verdict) for work, row in rows.items()}
+    assert found == {
+        "many producers against single producer": ("0.91 (speed)", "reached"),
+        "2 producers + 2 consumers": ("0.25 (of 1+1)", "**missed**"),
+        "1 producer → 3 lossless groups": ("-", "**missed**"),
+    }
+
+
+def test_a_goal_beyond_the_interpreter_says_so() -> None:
+    entries = [
+        entry_of(name, ns) for name, ns in (("native", 10.0), ("shmring", 60.0), ("python_alone", 50.0))
+    ]
+    (row,) = all_rows(summary.Results({"entries": entries}))
+    assert row.note == "Python alone: 20 M/s, 0.20 × native: the goal lies beyond the interpreter"
 
 
 def test_a_run_ends_as_json_with_its_circumstances_and_as_documents(
