@@ -22,7 +22,7 @@ from types import ModuleType
 
 from ..shapes import OWN_SHAPES, Case
 
-NAMES = ("native", "native_lamport", "shmring", "mp_queue", "mp_pipe", "mqueue")
+NAMES = ("native", "native_lamport", "shmring", "mp_queue", "mp_pipe", "mqueue", "python_alone")
 OWN = "shmring"  # the one that the others are there for
 
 
