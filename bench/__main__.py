@@ -26,9 +26,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         + ". contenders: "
         + ", ".join(contenders.NAMES),
     )
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer sizes, 3 rounds, short runs: about two minutes"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer sizes, 3 rounds, short runs: under 90 s")
     parser.add_argument("--shapes", metavar="A,B", help="only these shapes (see below)")
     parser.add_argument("--contenders", metavar="A,B", help="only these contenders (see below)")
     parser.add_argument(
