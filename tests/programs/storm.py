@@ -6,6 +6,7 @@ JSON: {"ok": ..., ...}. A process that has imported everything forks the workers
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import gc
 import json
@@ -25,6 +26,9 @@ import shmring
 
 PATIENCE = 60  # seconds without an operation, of a worker that is not stopped, that count as a hang
 PAUSE = 0.012  # seconds between two events, on average
+
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
 
 
 class Life:
@@ -78,6 +82,7 @@ class Storm:
         """The child's life."""
         code = 3
         try:
+            LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # if the watchdog of the test ends the storm
             ring = self.ring if inherits else shmring.open(self.config["name"])
             ROLES[job["role"]](number, self.table, self.config, ring, job, log_path).run()
             code = 0
