@@ -118,6 +118,8 @@ class Writer(Worker):
         self.committed()
 
     def give_up(self, tx) -> None:
+        if not self.config["gives_up"]:
+            return
         self.table.add(self.number, books.GIVEN_UP)
         message = make_message(self.number, self.sequence, self.random.randint(16, 200), books.ABORTED)
         claim = tx.reserve(len(message))

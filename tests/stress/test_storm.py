@@ -15,7 +15,7 @@ after). Told is certain; what a killed one did last may have happened untold. Pe
 
 And for all: nothing arrives that nobody sent or that was given up; every message is whole; of a producer there are no holes,
 and untold are at most those of the call in which it was killed. All groups have the messages at the same places, no two at
-one. Observers have whole messages, in order; received and lost are all that were sent, and at most what was begun. Nobody
+one. Observers have whole messages, in order; received and lost are all that were sent, and no more than was begun. Nobody
 hangs: neither at rage nor at the end. The dead are counted, once each. Nothing stays: no slot, no group but the lasting ones,
 no byte in use, no descriptor, no name.
 """
@@ -43,6 +43,7 @@ NORMAL = {
     "doomed": ALL,
     "all_doomed": False,
     "end": "shutdown",
+    "gives_up": True,
     "sizes": [200, 1200],
 }
 
@@ -65,7 +66,8 @@ VARIANTS = {
     "one producer": {"kills": 160, "producers": "single", "writers": 1, "all_doomed": True},
     "one producer at a time": {"kills": 100, "producers": "single", "writers": 2, "all_doomed": True, "end": "phase"},
     "only producers die": {"kills": 100, "doomed": ["producer"]},
-    "only members die": {"kills": 100, "doomed": ["member"], "end": "phase"},
+    "only members die": {"kills": 100, "doomed": ["member"], "end": "phase", "capacity": 8192},
+    "what was begun is sent": {"kills": 100, "doomed": ["member"], "gives_up": False, "capacity": 16384},
 }
 
 
