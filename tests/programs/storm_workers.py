@@ -10,6 +10,7 @@ import random
 import time
 
 import storm_books as books
+import storm_fuse
 from storm_books import ATTACHED, CHANGING, MOST_AT_ONCE, make_message, read_message
 
 import shmring
@@ -50,6 +51,23 @@ class Worker:
         self.table.set(self.number, books.STATE, books.STARTING)
         self.beat()
 
+    def wants_to_die(self) -> bool:
+        return self.job["doomed"] and self.table.phase == books.RUN and self.random.random() < self.config["fuses"]
+
+    def light(self, most_us: float) -> None:
+        storm_fuse.light(self.random.uniform(1, most_us))
+
+    def die_changing(self, participant, make) -> None:
+        """Of leaving and attaching, again and again."""
+        self.table.set(self.number, books.STATE, CHANGING)
+        self.light(1000)
+        while True:
+            participant.close()
+            try:
+                participant = make()
+            except (shmring.TooManyParticipants, shmring.TooManyGroups, shmring.ProducerTaken):
+                pass
+
     def policy(self) -> str:
         return self.random.choice(POLICIES)
 
@@ -75,6 +93,10 @@ class Writer(Worker):
                     break
                 self.random.choices(*self.WAYS)[0](self, tx)
                 self.beat()
+            if self.wants_to_die():
+                if self.random.random() < 0.2:
+                    self.die_changing(tx, self.ring.producer)
+                self.die_sending(tx)
             self.leave(tx)
 
     def next_message(self, ahead: int = 0) -> bytes:
@@ -127,6 +149,23 @@ class Writer(Worker):
         self.dawdle()
         claim.abort()
 
+    def die_sending(self, tx) -> None:
+        batch = [self.next_message(ahead) for ahead in range(MOST_AT_ONCE)]
+        way = self.random.randrange(3)
+        self.light(50)
+        if way == 0:
+            tx.send_many(batch)
+        elif way == 1:
+            for message in batch:
+                tx.send(message)
+        else:
+            for message in batch:
+                claim = tx.reserve(len(message))
+                claim.view[:] = message
+                claim.commit()
+        while True:
+            time.sleep(1)
+
     def dawdle(self) -> None:
         """Be caught with a claim open more often."""
         if self.random.random() < 0.1:
@@ -164,6 +203,10 @@ class Member(Worker):
                     self.peek(rx)
                 self.beat()
             self.release_all()
+            if not self.is_over and not self.log.is_full and self.wants_to_die():
+                if self.random.random() < 0.2:
+                    self.die_changing(rx, lambda: self.ring.consumer(group, **options))
+                self.die_receiving(rx)
             left = self.abandon(rx)
             self.leave(rx)
             del left
@@ -224,6 +267,27 @@ class Member(Worker):
                 break
         return left
 
+    def die_receiving(self, rx) -> None:
+        """Nothing that was not told of is released; a loose one receives no more than it may without telling."""
+        while rx.lag == 0 and self.table.phase == books.RUN:
+            time.sleep(0.0005)
+        way = self.random.randrange(2)
+        views = []
+        self.light(30)
+        try:
+            if not self.job["loose"]:
+                for _ in range(MOST_AT_ONCE):
+                    views.append(rx.peek(1))
+            elif way == 0:
+                rx.recv_many(MOST_AT_ONCE, 1)
+            else:
+                for _ in range(MOST_AT_ONCE):
+                    rx.recv(1)
+        except (TimeoutError, shmring.ShutDown, shmring.TooManyViews):
+            pass
+        while True:
+            time.sleep(1)
+
     def receive(self, rx) -> None:
         way = self.random.randrange(4)
         timeout = self.timeout(False)
@@ -272,6 +336,8 @@ class Observer(Worker):
                 is_over = not self.look(rx, lambda: self.random.choice(self.WAYS)(self, rx))  # noqa: B023
                 if is_over:
                     break
+            if not is_over and not readonly and self.wants_to_die():
+                self.die_changing(rx, lambda: ring.consumer(lossy=True))  # noqa: B023
             self.leave(rx)
             if readonly:
                 ring.close()

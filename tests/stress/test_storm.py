@@ -44,6 +44,7 @@ NORMAL = {
     "all_doomed": False,
     "end": "shutdown",
     "gives_up": True,
+    "fuses": 0.3,
     "sizes": [200, 1200],
 }
 
