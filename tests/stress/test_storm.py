@@ -49,26 +49,26 @@ NORMAL = {
 }
 
 VARIANTS = {
-    "smallest ring": {"kills": 200},
-    "everybody is doomed": {"kills": 200, "all_doomed": True, "end": "phase", "align": 64},
+    "smallest ring": {"kills": 400},
+    "everybody is doomed": {"kills": 400, "all_doomed": True, "end": "phase", "align": 64},
     "nearly always empty": {
-        "kills": 160,
+        "kills": 320,
         "capacity": 1 << 16,
         "writers": 2,
         "groups": [{"name": "a", **LASTING, "members": 4}],
     },
     "at most once": {
-        "kills": 160,
+        "kills": 320,
         "capacity": 8192,
         "groups": [{"name": "a", **LASTING, "redeliver": False}, {"name": "b", **LASTING}],
         "all_doomed": True,
     },
-    "passing groups": {"kills": 160, "capacity": 16384, "ephemeral": 4, "groups": [{"name": "a", **LASTING}], "end": "phase"},
-    "one producer": {"kills": 160, "producers": "single", "writers": 1, "all_doomed": True},
-    "one producer at a time": {"kills": 100, "producers": "single", "writers": 2, "all_doomed": True, "end": "phase"},
-    "only producers die": {"kills": 100, "doomed": ["producer"]},
-    "only members die": {"kills": 100, "doomed": ["member"], "end": "phase", "capacity": 8192},
-    "what was begun is sent": {"kills": 100, "doomed": ["member"], "gives_up": False, "capacity": 16384},
+    "passing groups": {"kills": 320, "capacity": 16384, "ephemeral": 4, "groups": [{"name": "a", **LASTING}], "end": "phase"},
+    "one producer": {"kills": 320, "producers": "single", "writers": 1, "all_doomed": True},
+    "one producer at a time": {"kills": 160, "producers": "single", "writers": 2, "all_doomed": True, "end": "phase"},
+    "only producers die": {"kills": 160, "doomed": ["producer"]},
+    "only members die": {"kills": 160, "doomed": ["member"], "end": "phase", "capacity": 8192},
+    "what was begun is sent": {"kills": 160, "doomed": ["member"], "gives_up": False, "capacity": 16384},
 }
 
 
