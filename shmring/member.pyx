@@ -63,7 +63,7 @@ cdef class Member(Receiver):
             number = ring.registry.make_group(
                 self.group, (GROUP_EPHEMERAL if self.ephemeral else 0) | (GROUP_DROP if self.redeliver is False else 0),
                 self.from_latest)
-            participant_join(self.slot, number)
+            participant_join(self.slot, number, mark_position(group_head_word(&ring.map, number), lately))
         ring.registry.enter_group(number, self.number, self.exclusive, self.short_slices)
         self.group_number = number
         self.reader.ring = ring.map

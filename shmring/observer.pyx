@@ -185,7 +185,7 @@ cdef class Observer(Receiver):
             if self.epoch != process_epoch:
                 self.check()
             code = observe_latest(&self.watcher)
-            if code == OK:
+            if code == OK or code == EMPTY:             # then step over records that are not to be, as long as nothing came
                 message = self.take(&code)
                 if message is not None:
                     return message

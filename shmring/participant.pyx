@@ -114,7 +114,7 @@ cdef class Participant(Waiter):
         fields.pid_namespace = me.pid_namespace
         for i in range(16):
             fields.boot_id[i] = me.boot_id[i]
-        participant_join(&fields, group)
+        participant_join(&fields, group, head)
         self.number = number
         self.slot = &self.ring.map.participants[number]
         participant_enter(&self.ring.map, number, &fields, head)

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from shmring._core.futex cimport now_ns
 from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NO_CLAIM_LEFT, Fault, RingMap
 from shmring._core.membership cimport participant_any_producer, participant_missed, participant_producers_joined
 from shmring._core.shutdown cimport shutdown_has_begun
@@ -57,8 +58,9 @@ cdef class Receiver(Participant):
 
     cdef await_data(self, int64_t deadline):
         """Wait until there is something to take, or nothing will come."""
+        self.look_up()                                  # what seems to be there may be in vain, again and again
         self.check_ended()
-        if deadline == NO_WAIT or not self.wait_for(self.ready_check(), self.ready_state(), self.ends_with_producers, deadline):
+        if deadline == NO_WAIT or now_ns() >= deadline or not self.wait_for(self.ready_check(), self.ready_state(), self.ends_with_producers, deadline):
             self.check_ended()
             self.note_poll(1 if deadline == NO_WAIT else A_WAIT)
             raise TimeoutError(f"no message for {self.full_name()} of ring {self.ring.name!r}; it is written by "

@@ -212,7 +212,9 @@ cdef inline void claim_grant(const RingMap* ring, uint32_t group, uint32_t mark,
     slot = &ring.participants[mark - 1]
     # Relaxed: only to see whether it is there already.
     granted = load_relaxed_u64(&slot.granted)
-    while mark_owner(granted) != group + 1 or <int64_t> (position - mark_position(granted, position)) > 0:
+    # With another tag the slot belongs to somebody of another group by now: what its last owner claimed was settled, and what
+    # its new one was granted must stay.
+    while mark_owner(granted) == group + 1 and <int64_t> (position - mark_position(granted, position)) > 0:
         # sync: granted (release). Visible before our own move of the head, to who sees that one; pairs with (acquire) in
         # repair_judge. A failed exchange: another member granted as much, or more.
         if cas_u64(&slot.granted, granted, word):

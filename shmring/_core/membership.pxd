@@ -72,8 +72,7 @@ cdef inline void participant_enter(RingMap* ring, uint32_t number, const Slot* f
     memcpy(slot.boot_id, fields.boot_id, 16)
     slot.generation += 1
     # Relaxed: all of these, as they are published with the state.
-    store_relaxed_u32(&slot.group, load_relaxed_u32(&fields.group))
-    store_relaxed_u64(&slot.granted, mark_pack(head, load_relaxed_u32(&fields.group) + 1))
+    participant_join(slot, load_relaxed_u32(&fields.group), head)
     store_relaxed_u64(&slot.messages, 0)
     store_relaxed_u64(&slot.bytes, 0)
     store_relaxed_u64(&slot.waits, 0)
@@ -113,9 +112,11 @@ cdef inline bint participant_is_orphan(const Slot* slot) noexcept nogil:
     return load_acquire_u32(&slot.state) == SLOT_ORPHAN
 
 
-# A consumer's group, for notifiers. Relaxed: written before any bit of it is set.
-cdef inline void participant_join(Slot* slot, uint32_t group) noexcept nogil:
+# A consumer's group, for notifiers, and the head from which on others grant. Relaxed: written before any bit of it is set, and
+# before it claims.
+cdef inline void participant_join(Slot* slot, uint32_t group, uint64_t head) noexcept nogil:
     store_relaxed_u32(&slot.group, group)
+    store_relaxed_u64(&slot.granted, mark_pack(head, group + 1))
 
 
 # Relaxed: as participant_join.

@@ -186,6 +186,23 @@ def test_latest_jumps_to_the_newest_message(watch, size):
         assert observer.recv(0) == b"end"
 
 
+@pytest.mark.parametrize("ending", ["abort", "shorten"])
+def test_latest_times_out_behind_records_that_are_not_to_be(backing, ending):
+    """It once took them for news, over and over, and saw neither the time-out nor a signal."""
+    with backing.create(4096) as ring, ring.producer() as tx, ring.consumer(lossy=True) as observer:
+        claim = tx.reserve(500)
+        if ending == "shorten":
+            claim.commit(10)
+            assert observer.latest(timeout=0) == bytes(10)
+        else:
+            claim.abort()
+        for timeout in (0, 0.01):
+            with pytest.raises(TimeoutError):
+                observer.latest(timeout=timeout)
+        tx.send(b"news")
+        assert observer.latest(timeout=0) == b"news"
+
+
 @pytest.mark.parametrize("size", [0, 50, 400])
 def test_what_latest_skips_is_not_lost(watch, size):
     watched = watch()

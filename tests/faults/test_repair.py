@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 
+import layout_bytes as at
 import pytest
 from dying import PATIENT, claimer, drain, member, peeked, ring, stop  # noqa: F401 (fixtures)
 
@@ -266,3 +267,24 @@ def test_a_stopped_member_keeps_what_it_holds(ring, peer):
         sleeper.signal(signal.SIGCONT)
         sleeper.expect("released")
         assert ring.stats().used == 0
+
+
+def test_a_claim_in_another_group_does_not_unsay_what_was_won(named):
+    """The head of group b names the slot of a member that left; a member of group a has it now, and was granted a claim. A
+    message was lost when that member was killed before it noted the grant."""
+    path = named.path()
+    with named.create(4096, max_participants=4) as ring, ring.producer() as tx:
+        ring.remove_group("default")
+        ring.consumer("a").close()
+        with ring.consumer("b") as left:
+            tx.send_many([b"%d" % number for number in range(4)])
+            left.recv(0)
+        with ring.consumer("a") as first, ring.consumer("a") as second, ring.consumer("b") as other:
+            view = first.peek(0)
+            second.recv(0)  # and so says that the first one's claim was won
+            granted = [at.read(path, at.participant(path, slot) + at.SLOT_GRANTED) for slot in range(4)]
+            other.recv(0)
+            for slot, before in enumerate(granted):
+                after = at.read(path, at.participant(path, slot) + at.SLOT_GRANTED)
+                assert after & 0xFFFF == before & 0xFFFF and after >= before
+            view.release()

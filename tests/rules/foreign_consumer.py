@@ -210,7 +210,9 @@ class ForeignConsumer(ForeignParticipant):
         ring.put(self.slot + 144, start)
         if word & 0xFFFF not in (0, self.mark):
             granted = ring.participants + ((word & 0xFFFF) - 1) * 512 + 56
-            ring.put(granted, (head // 16 % 2**48) << 16 | (self.group - GROUPS) // 512 + 1)
+            tag = (self.group - GROUPS) // 512 + 1
+            if ring.get(granted) & 0xFFFF == tag:
+                ring.put(granted, (head // 16 % 2**48) << 16 | tag)
         ring.put(self.group + 128, (end >> 4) << 16 | self.mark)
         return message
 
