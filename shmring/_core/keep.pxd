@@ -82,22 +82,27 @@ cdef inline int claim_hold_lowest(Reader* reader) noexcept nogil:
 # ---- what a dead member held -------------------------------------------------------------------------------------
 
 
-# The next record of an adopted range: its position, its length and the entry. EMPTY: there is none.
-cdef inline int claim_pending(Reader* reader, uint64_t* position, uint64_t* length, int* entry) noexcept nogil:
-    cdef uint64_t place, end
-    cdef int index, code
+# The entry whose pending record is the oldest, or 0.
+cdef inline int claim_oldest_pending(const Reader* reader) noexcept nogil:
+    cdef int index, oldest = 0
     for index in range(1, CLAIMS):
-        place, end = reader.pending[index], reader.kept_end[index]
-        while place != NONE:
-            code = record_look(&reader.ring, place, end - place, length, &reader.fault)
-            if code == CORRUPT:
-                return code
-            if code == OK:
-                position[0] = place
-                entry[0] = index
-                return OK
-            claim_advance_pending(reader, index, length[0])
-            place = reader.pending[index]
+        if reader.pending[index] != NONE and (
+                oldest == 0 or <int64_t> (reader.pending[index] - reader.pending[oldest]) < 0):
+            oldest = index
+    return oldest
+
+
+# The next record of what was adopted, oldest first: its position, its length and the entry. EMPTY: there is none.
+cdef inline int claim_pending(Reader* reader, uint64_t* position, uint64_t* length, int* entry) noexcept nogil:
+    cdef int code, oldest = claim_oldest_pending(reader)
+    while oldest != 0:
+        position[0] = reader.pending[oldest]
+        entry[0] = oldest
+        code = record_look(&reader.ring, position[0], reader.kept_end[oldest] - position[0], length, &reader.fault)
+        if code == CORRUPT or code == OK:
+            return code
+        claim_advance_pending(reader, oldest, length[0])
+        oldest = claim_oldest_pending(reader)
     return EMPTY
 
 
