@@ -209,12 +209,17 @@ cdef class Member(Receiver):
         return (self.ends_with_producers or self.reader.deferred
                 or (self.reader.ring.is_multi and gate_tail(&self.reader.ring, head) != head))
 
+    cdef bint is_drained_for_good(self):
+        if self.reader.deferred <= ADOPT_LATER:
+            self.reader.deferred = 0                    # the lock may be free by now
+        return Receiver.is_drained_for_good(self)
+
     cdef doubt(self):
         """A record that is reserved has an owner, and the tail is not before the head: else something wrote over them."""
         cdef Reader* reader = &self.reader
         cdef uint64_t head = mark_position(group_head_word(&reader.ring, reader.group_number), reader.cursor)
         cdef uint64_t tail = gate_tail(&reader.ring, head)
-        if reader.deferred == ADOPT_LATER:
+        if reader.deferred <= ADOPT_LATER:
             reader.deferred = 0
         if not reader.ring.is_multi or tail == head:
             return

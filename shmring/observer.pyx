@@ -13,9 +13,10 @@ from libc.string cimport memcpy
 
 from shmring._core.atomic cimport u32
 from shmring._core.claim cimport claim_lag
+from shmring._core.gate cimport gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport CORRUPT, EMPTY, LAPPED, OK, ROLE_OBSERVER, Bell, Fault, RingMap
-from shmring._core.observe cimport (Watcher, observe_advance, observe_announce, observe_has_data, observe_is_whole,
+from shmring._core.observe cimport (Watcher, observe_advance, observe_announce, observe_has_data, observe_is_drained, observe_is_whole,
                                     observe_jump, observe_latest, observe_peek, observe_start)
 from shmring._core.shutdown cimport shutdown_is_seen
 from shmring.receiver cimport STALE, Receiver, check_start, producers_are_gone
@@ -31,8 +32,11 @@ from shmring.errors import ShutDown
 
 cdef bint watcher_is_ready(const void* state, uint64_t ends_with_producers) noexcept nogil:
     cdef const Watcher* watcher = <const Watcher*> state
-    return (observe_has_data(watcher) or shutdown_is_seen(&watcher.ring)
-            or (ends_with_producers and producers_are_gone(&watcher.ring)))
+    if observe_has_data(watcher):
+        return True
+    if shutdown_is_seen(&watcher.ring) or (ends_with_producers and producers_are_gone(&watcher.ring)):
+        return observe_is_drained(watcher)
+    return False
 
 
 @final
@@ -289,7 +293,7 @@ cdef class Observer(Receiver):
         observe_announce(&self.watcher)
 
     cdef bint is_drained(self) noexcept:
-        return not observe_has_data(&self.watcher)
+        return observe_is_drained(&self.watcher)
 
     cdef RingMap* own_map(self) noexcept:
         return &self.watcher.ring
@@ -301,7 +305,8 @@ cdef class Observer(Receiver):
         return "an observer"
 
     cdef bint is_blocked(self) noexcept:
-        return self.ends_with_producers or self.watcher.ring.is_multi
+        return (self.ends_with_producers or (self.watcher.ring.is_multi
+                and gate_tail(&self.watcher.ring, self.watcher.position) != self.watcher.position))
 
     cdef doubt(self):
         if self.slot == NULL and self.ends_with_producers:

@@ -130,6 +130,7 @@ cdef class Producer(Sender):
         cdef int code
         if timeout is not None:
             check_timeout(timeout)
+        self.ran_full = False
         try:
             if self.epoch != process_epoch:
                 self.check_sending()
@@ -172,10 +173,9 @@ cdef class Producer(Sender):
             if self.epoch != process_epoch:         # the file was cut under the copies
                 self.check_sending()
             self.publish()
-        except TimeoutError:
-            if not sent:
-                raise
         except BaseException as error:
+            if self.ran_full and sent and isinstance(error, TimeoutError):
+                return sent
             if not self.is_closed and (self.epoch == process_epoch or self.is_busy):
                 self.publish()
             if not self.is_busy:
@@ -314,9 +314,11 @@ cdef class Claim:
         if not 0 <= length <= self.nbytes:
             raise ValueError(f"cannot commit {length} bytes of a claim for {self.nbytes}")
         self.let_go()
-        produce_ponder(&owner.writer, False)
         try:
-            owner.check_sending()                   # not if the file was cut meanwhile, or the ring shut down
+            owner.check_sending()                   # not in a forked child, or if the file was cut meanwhile
+            produce_ponder(&owner.writer, False)
+            if shutdown_is_seen(&owner.writer.ring):
+                owner.check_sending()
         except BaseException:
             owner.departing()
             raise

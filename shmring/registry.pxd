@@ -16,6 +16,7 @@ cdef class Registry:
     cdef object name                # the ring's, for messages
     cdef bytes uuid                 # the ring's
     cdef Mapping data               # the data area, writable; mapped when something dead has to be cleaned up there
+    cdef bint has_news              # something was cleaned up, and sleepers were not told yet
     cdef list found                 # what was done for the dead: texts, to be logged once the lock is free
 
     cdef bint wait_for_lock(self, int fd, bint wait) except -1
@@ -28,6 +29,7 @@ cdef class Registry:
     cdef enter_group(self, uint32_t number, uint32_t me, bint exclusive, bint must_exchange)
     cdef bint is_settled(self, uint32_t number, uint32_t me)
     cdef int repair(self, Slot* finder=*) except -1
+    cdef bint look_after(self, uint32_t number, Slot* finder) except -1
     cdef bury(self, uint32_t number, bint died)
     cdef bint adopt(self, Reader* reader) except -1
     cdef uint64_t lately(self) noexcept

@@ -73,7 +73,7 @@ cdef object corrupt(Fault* fault, object name):
 
 
 cdef class TableLock:
-    """The registry lock, held between enter and exit. A signal is served only while it waits, so nothing half held is left."""
+    """The registry lock, held between enter and exit. What a signal interrupts in between leaves through exit."""
 
     def __cinit__(self, Registry registry, bint wait):
         self.registry = registry
@@ -104,13 +104,15 @@ cdef class TableLock:
         self.release()
 
     cdef release(self):
-        if self.is_held:
+        cdef bint was_held = self.is_held
+        if was_held:
             self.is_held = False
             holders.pop(self.registry.uuid, None)
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
             close_lock_descriptor(fd)
-        self.registry.log_found()
+        if was_held:
+            self.registry.log_found()
 
 
 cdef class Registry:
@@ -259,33 +261,41 @@ cdef class Registry:
 
     cdef int repair(self, Slot* finder=NULL) except -1:
         """Bury the dead and free the slots of who left; with the lock held. Returns how many were dead."""
-        cdef uint32_t number, group
         cdef int dead = 0
-        cdef bint changed = False
-        for number in range(self.map.n_participants):
-            if participant_has_left(&self.map.participants[number]):
-                self.bury(number, False)
-                changed = True
-            elif participant_is_active(&self.map.participants[number]) and not self.is_alive(number):
+        cdef uint32_t number
+        try:
+            for number in range(self.map.n_participants):
+                dead += self.look_after(number, finder)
+            for number in range(self.map.n_groups):
+                if group_state(self.map, number) != GROUP_ACTIVE:
+                    continue
+                group_set_members(self.map, number, group_count(self.map, number, 0xffffffff))
+                if group_flags(self.map, number) & GROUP_EPHEMERAL and not group_members(self.map, number):
+                    self.end_group(number)
+        finally:
+            if self.has_news:                       # gaps closed, room, or claims to adopt
+                self.has_news = False
+                doorbell_ring_all(self.map)
+        return dead
+
+    cdef bint look_after(self, uint32_t number, Slot* finder) except -1:
+        """Bury who is dead or has left. Returns whether it was dead."""
+        cdef Slot* slot = &self.map.participants[number]
+        cdef uint32_t group = participant_group(slot)
+        if participant_has_left(slot):
+            self.bury(number, False)
+        elif participant_is_active(slot):
+            if not self.is_alive(number):
                 self.bury(number, True)
                 repair_note(self.map, finder)
-                dead += 1
-            elif participant_is_orphan(&self.map.participants[number]):
-                group = participant_group(&self.map.participants[number])
-                if group < self.map.n_groups and group_state(self.map, group) == GROUP_ACTIVE:
-                    group_set_orphans(self.map, group, True)        # its burier may have died before it said so
-                else:
-                    repair_free(self.map, number)                   # who removed its group died before it freed this
-                    changed = True
-        for number in range(self.map.n_groups):
-            if group_state(self.map, number) != GROUP_ACTIVE:
-                continue
-            group_set_members(self.map, number, group_count(self.map, number, 0xffffffff))
-            if group_flags(self.map, number) & GROUP_EPHEMERAL and not group_members(self.map, number):
-                self.end_group(number)
-        if dead or changed:
-            doorbell_ring_all(self.map)             # gaps closed, room, or claims to adopt
-        return dead
+                return True
+        elif participant_is_orphan(slot):
+            if group < self.map.n_groups and group_state(self.map, group) == GROUP_ACTIVE:
+                group_set_orphans(self.map, group, True)            # its burier may have died before it said so
+            else:
+                repair_free(self.map, number)                       # who removed its group died before it freed this
+                self.has_news = True
+        return False
 
     cdef bury(self, uint32_t number, bint died):
         cdef RingMap map = self.map[0]
@@ -299,6 +309,7 @@ cdef class Registry:
             if self.data is None:
                 self.data = Mapping.from_fd(self.fd, map.capacity, offset=map.data_offset, mirrored=True)
             map.data = self.data.address
+        self.has_news = True
         result = repair_bury(&map, number, died, &missing)
         if died:
             self.found.append(f"freed what a dead {who} left" + (

@@ -10,6 +10,7 @@ cdef enum:
 
 cdef class Sender(Participant):
     cdef Writer writer
+    cdef bint ran_full              # the last TimeoutError was our own
     cdef uint64_t wanted            # bytes of the last message that did not fit; what shmring.wait waits for
 
     cdef check_sending(self)

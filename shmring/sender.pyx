@@ -69,6 +69,7 @@ cdef class Sender(Participant):
                                                         record_span(length, self.writer.ring.align), deadline):
                 self.check_sending()
                 self.note_poll(1 if deadline == NO_WAIT else A_WAIT)
+                self.ran_full = True
                 self.raise_full(length)
 
     cdef departing(self):

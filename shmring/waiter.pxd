@@ -10,6 +10,8 @@ cdef enum:
     A_WAIT = 128                    # note_poll: a call that waited in vain weighs as much as so many that did not
     FIRST_DOUBT_NS = 4000000        # how long somebody in the way is waited for before it is asked whether it lives
 
+cdef int64_t LONGEST_DOUBT_NS       # at most so long between two looks for the dead in one wait
+
 # Is there something to do? For waiting threads, without the GIL; changes nothing.
 ctypedef bint (*Ready)(const void* state, uint64_t argument) noexcept nogil
 
@@ -34,6 +36,7 @@ cdef class Waiter:
     cdef int calm                   # waits in a row that ended without a park
     cdef bint short_slices          # membarrier was refused to us: doorbell.pxd
     cdef unsigned int polls         # weight of the calls that found nothing, since the last look for the dead
+    cdef int64_t rests_until        # when this handle may look for the dead again
     cdef uint64_t waits             # statistics
     cdef uint64_t parks_done
     cdef uint64_t wakes

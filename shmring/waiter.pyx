@@ -23,7 +23,11 @@ cdef enum:
     POLLS_PER_REPAIR = 1024         # calls that find nothing, between two looks for the dead
     LOOKS_PER_CHECK = 10000         # looks with the GIL held between two times that signals are served
 
+cdef int64_t FIRST_LOOK_NS = 190000000      # how long a wait goes on before it looks for dead ones that are not in its way
 cdef int64_t UNTIL_CHECK_NS = 1000000       # how long a released spin goes on before signals are served
+
+
+LONGEST_DOUBT_NS = 4000000000
 
 
 cdef class Waiter:
@@ -38,8 +42,7 @@ cdef class Waiter:
 
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
         """Until ready(state, argument): 1. Until the deadline: 0. Spins, yields and parks as the policy says."""
-        cdef int64_t doubt_at = 0, doubt_ns = FIRST_DOUBT_NS
-        cdef int slices = 0
+        cdef int64_t doubt_at = 0, doubt_ns = FIRST_DOUBT_NS, look_ns = FIRST_LOOK_NS, look_at
         self.waits += 1
         self.waiting += 1
         try:
@@ -49,6 +52,7 @@ cdef class Waiter:
             if self.wait_awake(ready, state, argument, deadline):
                 self.calm_down()
                 return 1
+            look_at = now_ns() + look_ns
             while True:
                 if now_ns() >= deadline:
                     return ready(state, argument)
@@ -60,7 +64,6 @@ cdef class Waiter:
                         return 1
                 elif self.park_once(ready, state, argument, min(deadline, doubt_at) if doubt_at else deadline):
                     return 1
-                slices += 1
                 if doubt_at:
                     # Somebody is in the way: does it live? Asked after 4 ms, 8 ms, 16 ms, ...
                     if now_ns() >= doubt_at:
@@ -68,10 +71,12 @@ cdef class Waiter:
                         if ready(state, argument):
                             return 1
                         self.doubt()
-                        doubt_ns = min(2 * doubt_ns, <int64_t> FIRST_DOUBT_NS << 10)
+                        doubt_ns = min(2 * doubt_ns, LONGEST_DOUBT_NS)
                         doubt_at = 0
-                elif slices & (slices - 1) == 0 and slices & 0x2aaaaaaa and self.parks:     # after 2, 8, 32, 128, ... slices
+                elif now_ns() >= look_at:                   # after 0.2 s, 1 s, then every 4 s
                     self.repair_quietly()
+                    look_ns = min(4 * look_ns, LONGEST_DOUBT_NS)
+                    look_at = now_ns() + look_ns
         finally:
             self.end_wait()
 
@@ -155,14 +160,16 @@ cdef class Waiter:
 
     cdef repair_quietly(self):
         """Look after the dead: what they held, and their wait bits, which cost every notifier something."""
-        if self.slot == NULL:
-            return                          # we may only read
+        cdef int64_t began = now_ns()
+        if self.slot == NULL or began < self.rests_until:
+            return                          # we may only read; or looked just now
         try:
             with self.ring.registry.try_lock() as held:
                 if held:
                     self.ring.registry.repair(self.slot)
         except OSError:
             pass                            # no descriptor left, say; somebody else will
+        self.rests_until = now_ns() + 16 * (now_ns() - began)      # the more there are to look at, the longer
 
     cdef bint park_once(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
         """One time slice of sleep, unless it is ready: the waiter's side of _core/doorbell.pxd."""
@@ -176,7 +183,12 @@ cdef class Waiter:
             if ready(state, argument):
                 return True
             if self.is_too_late():
-                return False                # look again, from what is true now
+                # Look again, from what is true now; other threads of ours, which announced it, too.
+                if self.parked > 1:
+                    bell_ring(word, WAKE_ALL)
+                with nogil:
+                    yield_slice()
+                return False
             with nogil:
                 futex_wait(word, sequence, until)
         finally:

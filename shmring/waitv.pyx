@@ -11,14 +11,14 @@ from shmring._core.atomic cimport pause
 from shmring._core.futex cimport FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_waitv, now_ns
 from shmring.participant cimport Participant
 from shmring.ring cimport deadline_after
-from shmring.waiter cimport FIRST_DOUBT_NS, SHORT_SLICE_NS
+from shmring.waiter cimport LONGEST_DOUBT_NS, FIRST_DOUBT_NS, SHORT_SLICE_NS
 
 
 def wait_any(handles, timeout):
     """`shmring.wait`: see there."""
     cdef int64_t deadline = deadline_after(timeout)
     cdef list participants = list(handles)
-    cdef int64_t doubt_at, doubt_ns = FIRST_DOUBT_NS
+    cdef int64_t doubt_at = 0, doubt_ns = FIRST_DOUBT_NS
     cdef Participant each
     cdef int round
     for each in participants:
@@ -37,12 +37,14 @@ def wait_any(handles, timeout):
     while True:
         PyErr_CheckSignals()
         # Somebody dead may be in the way: as in Participant.wait_for.
-        doubt_at = now_ns() + doubt_ns
-        ready = park_any(participants, min(deadline, doubt_at) if any_blocked(participants) else deadline)
+        if not doubt_at:
+            doubt_at = now_ns() + (doubt_ns if any_blocked(participants) else LONGEST_DOUBT_NS // 16)
+        ready = park_any(participants, min(deadline, doubt_at))
         if ready or now_ns() >= deadline:
             return ready
         if now_ns() >= doubt_at:
-            doubt_ns = min(2 * doubt_ns, <int64_t> FIRST_DOUBT_NS << 10)
+            doubt_ns = min(2 * doubt_ns, LONGEST_DOUBT_NS)
+            doubt_at = 0
             for each in participants:
                 each.repair_quietly()
                 if each.is_blocked() and not each.ready_check()(each.ready_state(), each.ready_argument()):
@@ -89,6 +91,9 @@ cdef list park_any(list participants, int64_t deadline):
         ready = ready_ones(participants)
         if ready:
             return ready
+        for each in participants:
+            if each.is_too_late():
+                return ready
         until = min(deadline, now_ns() + slice_ns)
         with nogil:
             result = futex_waitv(waiters, count, until)

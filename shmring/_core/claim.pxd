@@ -32,7 +32,7 @@ from shmring._core.gate cimport gate_opened, gate_tail
 from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, HEADER_BYTES, NONE, NO_CLAIM_LEFT, ORPHANS,
                                    PRODUCERS_OFFSET, SHARED, TENTATIVE, TOO_LARGE, Fault, Group, OK, RingMap, Slot,
                                    layout_fault, mark_owner, mark_pack, mark_position)
-from shmring._core.reserve cimport intent_read
+from shmring._core.reserve cimport reserve_nothing_comes
 from shmring._core.record cimport (SKIP, record_look, record_look_stamped, record_payload, record_span)
 
 # What a member knows; private to its process, changed only with the GIL held.
@@ -98,28 +98,17 @@ cdef inline bint claim_is_unfinished(const Reader* reader) noexcept nogil:
     return reader.start != NONE and reader.cursor == reader.end
 
 
-# Has this member's group everything, now that no more is sent? A claim that reaches up to the tail and is a user's to fill does
-# not count: it will be refused. A producer looks for the shutdown after it has reserved: what it reserved before, we wait for.
+# Has this member's group everything, now that no more is sent?
 cdef inline bint claim_is_drained(const Reader* reader) noexcept nogil:
-    cdef uint64_t head, tail, word, start = 0, span = 0
-    cdef uint32_t messages = 0, previous = 0
-    if claim_has_data(reader):
+    cdef uint64_t head
+    # Relaxed: whoever adopts takes the lock.
+    if claim_has_data(reader) or load_relaxed_u32(&reader.group.attention) & ORPHANS:
         return False
     # Relaxed: if it is old, there is data, or the caller looks again.
     head = mark_position(load_relaxed_u64(&reader.group.head), reader.cursor)
-    tail = gate_tail(&reader.ring, head)
-    if tail == head:
-        return True
-    # Relaxed: its position was acquired; the mark is of that moment or a later one.
-    word = load_relaxed_u64(&reader.ring.producers.tail)
-    if not reader.ring.is_multi or mark_owner(word) == 0 or mark_owner(word) > reader.ring.n_participants:
-        return False
-    # sync: pondering (fence, drainer). The shutdown was seen before we look whether the reservation is a user's; pairs with (fence,
-    # committer) in produce_ponder.
-    fence_full()
-    return (load_relaxed_u64(&reader.ring.participants[mark_owner(word) - 1].pondering) != 0
-            and intent_read(&reader.ring.participants[mark_owner(word) - 1], &start, &span, &messages, &previous)
-            and start + span == tail and head - start < span)
+    if reader.ring.is_multi:
+        return reserve_nothing_comes(&reader.ring, head)
+    return gate_tail(&reader.ring, head) == head
 
 
 # Is there something to do for this member? For waiting threads: changes nothing. Relaxed: as claim_sees_record.

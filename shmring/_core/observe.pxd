@@ -17,7 +17,7 @@ from shmring._core.boundary cimport boundary_find
 from shmring._core.gate cimport gate_tail
 from shmring._core.layout cimport (CORRUPT, EMPTY, HEADER_BYTES, LAPPED, NONE, PRODUCERS_OFFSET, Fault, OK, RingMap, Slot, layout_fault)
 from shmring._core.record cimport (SKIP, record_look, record_look_stamped, record_missing, record_payload, record_span)
-from shmring._core.reserve cimport Tail, reserve_look, reserve_lately
+from shmring._core.reserve cimport Tail, reserve_look, reserve_lately, reserve_nothing_comes
 
 cdef enum:
     ATTEMPTS = 100              # to find the newest record before the producers have lapped us again
@@ -233,6 +233,13 @@ cdef inline int observe_latest(Watcher* watcher) noexcept nogil:
     watcher.position = newest.last
     watcher.number = newest.last_number
     return OK
+
+
+# Has it seen everything, now that no more is sent?
+cdef inline bint observe_is_drained(const Watcher* watcher) noexcept nogil:
+    if observe_has_data(watcher):
+        return False
+    return not watcher.ring.is_multi or reserve_nothing_comes(&watcher.ring, watcher.position)
 
 
 # Where a parked observer is. Relaxed: the fence in bell_park makes it visible with the bit.

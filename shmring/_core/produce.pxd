@@ -17,7 +17,7 @@ from shmring._core.atomic cimport (fence_compiler, fence_full, fence_release, ke
                                    store_relaxed_u64, store_release_u64)
 from shmring._core.boundary cimport boundary_find, boundary_forget, boundary_note
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_data
-from shmring._core.gate cimport gate_scan, gate_tail
+from shmring._core.gate cimport gate_opened, gate_scan, gate_tail
 from shmring._core.layout cimport (ABORTED, COMMITTED, CORRUPT, FULL, HEADER_BYTES, NONE, PRODUCERS_OFFSET, Fault, OK,
                                    RingMap, Slot, TOO_LARGE, layout_fault)
 from shmring._core.record cimport record_look, record_missing, record_payload, record_span, record_stamp, record_write
@@ -76,6 +76,7 @@ cdef inline int produce_start(Writer* writer) noexcept nogil:
             return code
         place += record_span(length, ring.align)
         writer.number += 1
+    boundary_note(ring, writer.position, writer.position, writer.number)
     return OK
 
 
@@ -111,6 +112,7 @@ cdef inline int produce_extend(Writer* writer, uint64_t span) noexcept nogil:
 cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) noexcept nogil:
     cdef RingMap* ring = &writer.ring
     cdef Tail* tail = &writer.tail
+    cdef uint64_t lost = NONE
     cdef uint32_t previous
     cdef int code
     kernel_assert(not produce_is_open(writer))
@@ -119,6 +121,8 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
     while True:
         if tail.position + span - writer.cached_gate > ring.capacity:
             reserve_withdraw(writer.slot)
+            if lost != NONE:
+                gate_opened(ring, lost, tail.position, writer.must_fence)
             reserve_look(ring, tail)
             code = gate_scan(ring, tail.position, tail.position, &writer.cached_gate, &writer.fault)
             if code != OK:
@@ -128,7 +132,11 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
         previous = <uint32_t> (tail.word & 0xffff)
         if reserve_exchange(ring, writer.slot, writer.mark, tail, span, messages):
             break
+        if lost == NONE:
+            lost = tail.position        # what we intended there gated, if only for a moment
         reserve_look(ring, tail)        # somebody else made progress
+    if lost != NONE:
+        gate_opened(ring, lost, tail.position, writer.must_fence)
     writer.limit = tail.position
     writer.position = writer.published = tail.position - span
     writer.previous = previous
@@ -252,22 +260,25 @@ cdef inline bint produce_is_open(const Writer* writer) noexcept nogil:
 
 
 # A user fills the open reservation (`begins`), or is done with it and wants to show it (then a look at shutdown_has_begun must
-# follow). While it is the user's, consumers that end need not wait for it: claim_is_drained.
+# follow). While it is the user's, consumers that end need not wait for it: reserve_nothing_comes.
 cdef inline void produce_ponder(Writer* writer, bint begins) noexcept nogil:
     if not writer.ring.is_multi:
         return
     # Relaxed: the fence orders it.
     store_relaxed_u64(&writer.slot.pondering, begins)
     # sync: pondering (fence, committer). The word is down before we look for a shutdown; pairs with (fence, drainer) in
-    # claim_is_drained: either we see the shutdown and give up, or who drains sees that it has to wait.
+    # reserve_nothing_comes: either we see the shutdown and give up, or who drains sees that it has to wait.
     fence_full()
 
 
 # Show every finished record, and wake who waits for the first of them. Returns the number of wake calls.
 cdef inline int produce_publish(Writer* writer) noexcept nogil:
     cdef uint64_t before = writer.published
+    cdef int wakes = 0
     writer.published = writer.position
-    if not writer.ring.is_multi:
+    if writer.ring.is_multi:
+        wakes = gate_opened(&writer.ring, before, writer.position, writer.must_fence)     # the reservation gated
+    else:
         # sync: record-ready (release). Publishes headers and payloads up to position; pairs with (acquire) in gate_tail. Without it a
         # consumer could read the previous lap's bytes.
         store_release_u64(&writer.ring.producers.tail, writer.position)
@@ -276,5 +287,5 @@ cdef inline int produce_publish(Writer* writer) noexcept nogil:
     store_relaxed_u64(&writer.slot.bytes, writer.bytes)
     fence_compiler()                    # N1 before N2: doorbell.pxd
     if bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence:
-        return doorbell_ring_data(&writer.ring, before, writer.position)
-    return 0
+        wakes += doorbell_ring_data(&writer.ring, before, writer.position)
+    return wakes

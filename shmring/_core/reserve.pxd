@@ -17,7 +17,7 @@
 # models/many_producers.pml, whose action names stand in brackets.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (cas_pair, cas_u64, fence_release, load_acquire_u64, load_relaxed_u64, store_release_u64)
+from shmring._core.atomic cimport (cas_pair, cas_u64, fence_full, fence_release, load_acquire_u64, load_relaxed_u64, store_release_u64)
 from shmring._core.boundary cimport boundary_note
 from shmring._core.layout cimport NONE, RingMap, Slot, mark_pack, mark_position
 
@@ -106,3 +106,27 @@ cdef inline bint intent_read(const Slot* slot, uint64_t* start, uint64_t* span, 
     previous[0] = <uint32_t> intent & 0xffff
     # Relaxed: the same start again means that the intent stood beside it.
     return load_relaxed_u64(&slot.intent_start) == start[0]
+
+
+# After a shutdown was seen: is nothing from `position` on that readers have to wait for? Claims that are users' to fill do not
+# count, as they will be refused; a producer looks for the shutdown after it has reserved, so what it reserved before may come.
+cdef inline bint reserve_nothing_comes(const RingMap* ring, uint64_t position) noexcept nogil:
+    cdef uint64_t tail, start = 0, span = 0
+    cdef uint32_t number, messages = 0, previous = 0
+    cdef bint found = True
+    # sync: pondering (fence, drainer). The shutdown was seen before we look what is reserved, and whose it is; pairs with (fence,
+    # committer) in produce_ponder.
+    fence_full()
+    # sync: reserved (acquire). Whoever reserved had its intent up; pairs with (release) in reserve_exchange.
+    tail = mark_position(load_acquire_u64(&ring.producers.tail), position)
+    while position != tail and found:
+        found = False
+        for number in range(ring.n_participants):
+            # Relaxed: the fence orders it; a producer whose claim ends meanwhile is seen to be refused, or waited for.
+            if (load_relaxed_u64(&ring.participants[number].pondering)
+                    and intent_read(&ring.participants[number], &start, &span, &messages, &previous)
+                    and span and position - start < span):
+                position = start + span
+                found = True
+                break
+    return position == tail
