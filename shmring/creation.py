@@ -192,7 +192,7 @@ def open_ring(name: str | os.PathLike, *, timeout: float | None = None, readonly
     timeout : float or None
         Seconds to wait for the ring to appear. None or 0: it must be there.
     readonly : bool
-        Map it PROT_READ and touch nothing: for stats().
+        Map it PROT_READ and touch nothing: for stats() and for observers, `consumer(lossy=True)`.
 
     Raises
     ------

@@ -337,7 +337,11 @@ def elsewhere(ring, peer):
         pytest.skip(f"unshare(CLONE_NEWPID): {here}")
     pids = dict(line.split() for line in (here, started.hear()))
     assert pids["inside"] == "1"
-    return started, int(pids["outside"])
+    yield started, int(pids["outside"])
+    try:
+        os.kill(int(pids["outside"]), signal.SIGKILL)  # it is not the peer's process that is waited for
+    except ProcessLookupError:
+        pass
 
 
 def test_who_lives_in_another_pid_namespace_is_alive(ring, elsewhere):
