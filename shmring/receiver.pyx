@@ -8,7 +8,7 @@ from shmring._core.membership cimport participant_any_producer, participant_miss
 from shmring._core.shutdown cimport shutdown_has_begun
 from shmring.participant cimport Participant
 from shmring.registry cimport corrupt
-from shmring.ring cimport NO_WAIT, check_timeout, deadline_after
+from shmring.ring cimport FOR_EVER, NO_WAIT, check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport A_WAIT
 
@@ -60,7 +60,8 @@ cdef class Receiver(Participant):
         """Wait until there is something to take, or nothing will come."""
         self.look_up()                                  # what seems to be there may be in vain, again and again
         self.check_ended()
-        if deadline == NO_WAIT or now_ns() >= deadline or not self.wait_for(self.ready_check(), self.ready_state(), self.ends_with_producers, deadline):
+        if (deadline == NO_WAIT or (deadline != FOR_EVER and now_ns() >= deadline)
+                or not self.wait_for(self.ready_check(), self.ready_state(), self.ends_with_producers, deadline)):
             self.check_ended()
             self.note_poll(1 if deadline == NO_WAIT else A_WAIT)
             raise TimeoutError(f"no message for {self.full_name()} of ring {self.ring.name!r}; it is written by "
