@@ -15,7 +15,7 @@ from shmring._core.atomic cimport u32
 from shmring._core.claim cimport claim_lag
 from shmring._core.gate cimport gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
-from shmring._core.layout cimport CORRUPT, EMPTY, LAPPED, OK, ROLE_OBSERVER, Bell, Fault, RingMap
+from shmring._core.layout cimport EMPTY, LAPPED, OK, ROLE_OBSERVER, Bell, Fault, RingMap
 from shmring._core.observe cimport (Watcher, observe_advance, observe_announce, observe_has_data, observe_is_drained, observe_is_whole,
                                     observe_jump, observe_latest, observe_peek, observe_start)
 from shmring._core.shutdown cimport shutdown_is_seen

@@ -20,7 +20,6 @@ from shmring._core.futex cimport lock_byte, membarrier_register
 from shmring._core.layout cimport LOCK_PARTICIPANT, ROLE_PRODUCER, Slot
 from shmring._core.membership cimport (participant_depart, participant_enter, participant_group, participant_has_left,
                                        participant_is_free, participant_is_orphan, participant_join)
-from shmring.mapping cimport Mapping
 from shmring.ring cimport Ring
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport Waiter

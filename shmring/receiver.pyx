@@ -1,6 +1,6 @@
 """What members of groups and observers have in common: waiting for a message, and the end of them."""
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from shmring._core.futex cimport now_ns
 from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NO_CLAIM_LEFT, Fault, RingMap
@@ -8,7 +8,7 @@ from shmring._core.membership cimport participant_any_producer, participant_miss
 from shmring._core.shutdown cimport shutdown_has_begun
 from shmring.participant cimport Participant
 from shmring.registry cimport corrupt
-from shmring.ring cimport FOR_EVER, NO_WAIT, check_timeout, deadline_after
+from shmring.ring cimport FOR_EVER, NO_WAIT, deadline_after
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport A_WAIT
 

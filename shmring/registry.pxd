@@ -37,7 +37,6 @@ cdef class Registry:
     cdef list live_members(self, uint32_t number)
     cdef bint has_neighbour(self, uint32_t number, int cpu) noexcept
     cdef object describe(self, uint32_t number)
-    cdef object describe_holder(self, uint32_t holder)
     cdef object describe_members(self, uint32_t number)
     cdef object describe_producers(self)
     cdef bint any_producer_alive(self) except -1

@@ -368,12 +368,6 @@ cdef class Registry:
                 return True
         return False
 
-    cdef object describe_holder(self, uint32_t holder):
-        """Who has a role, for messages; `holder` is the word that says so: slot number + 1, or 0."""
-        if holder and self.is_alive(holder - 1):
-            return self.describe(holder - 1)
-        return "nobody"
-
     cdef list live_members(self, uint32_t number):
         """Slot numbers of the group's members that are alive."""
         cdef uint32_t slot

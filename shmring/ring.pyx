@@ -11,11 +11,10 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
-from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.futex cimport now_ns
 from shmring._core.layout cimport (CORRUPT, FLAG_SINGLE_PRODUCER, HEADER_BYTES, MAX_CAPACITY, MAX_GROUPS,
                                    MAX_PARTICIPANTS, MIN_CAPACITY, NOT_A_RING, NOT_READY, OTHER_LAYOUT, Fault, Identity,
-                                   RingMap, layout_attach, layout_data_offset, layout_point)
+                                   layout_attach, layout_data_offset, layout_point)
 from shmring._core.membership cimport layout_create
 from shmring._core.pages cimport pages_are_memory
 from shmring._core.reserve cimport MOST_SPAN

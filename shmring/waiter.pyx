@@ -12,7 +12,7 @@ from shmring._core.doorbell cimport WAKE_ALL, bell_arm, bell_disarm, bell_park, 
 from shmring._core.futex cimport futex_wait, now_ns, sleep_until, yield_slice
 from shmring._core.layout cimport Bell
 from shmring._core.membership cimport participant_note_parks, participant_note_waits, participant_note_wakes
-from shmring.ring cimport FOR_EVER, Ring
+from shmring.ring cimport FOR_EVER
 from shmring.sigbus cimport process_epoch
 
 from shmring import policy as policies

@@ -25,15 +25,15 @@
 # Source: hazard pointers; the model is models/shared_group.pml, whose action names stand in brackets.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_compiler, fence_full, kernel_assert, load_acquire_u64,
-                                   load_relaxed_u32, load_relaxed_u64, store_relaxed_u64, store_release_u64)
+from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u32,
+                                   load_relaxed_u64, store_relaxed_u64, store_release_u64)
 from shmring._core.doorbell cimport bell_is_armed, bell_ring, doorbell_is_parked
 from shmring._core.gate cimport gate_opened, gate_tail
 from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, HEADER_BYTES, NONE, NO_CLAIM_LEFT, ORPHANS,
                                    PRODUCERS_OFFSET, SHARED, TENTATIVE, TOO_LARGE, Fault, Group, OK, RingMap, Slot,
                                    layout_fault, mark_owner, mark_pack, mark_position)
 from shmring._core.reserve cimport reserve_nothing_comes
-from shmring._core.record cimport (SKIP, record_look, record_look_stamped, record_payload, record_span)
+from shmring._core.record cimport SKIP, record_look, record_look_stamped, record_span
 
 # What a member knows; private to its process, changed only with the GIL held.
 cdef struct Reader:

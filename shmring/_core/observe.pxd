@@ -10,12 +10,12 @@
 # Invariant: bytes are handed out only if no producer may have begun to write over them by the time they were copied.
 # Progress: wait-free, but that a producer that laps it again and again makes it jump again and again.
 # Source: sequence locks (Linux, Documentation/locking/seqlock.rst); Aeron's broadcast buffer. The model is models/observer.pml.
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
-from shmring._core.atomic cimport fence_acquire, load_acquire_u64, load_relaxed_u64, store_relaxed_u64
+from shmring._core.atomic cimport fence_acquire, load_relaxed_u64, store_relaxed_u64
 from shmring._core.boundary cimport boundary_find
 from shmring._core.gate cimport gate_tail
-from shmring._core.layout cimport (CORRUPT, EMPTY, HEADER_BYTES, LAPPED, NONE, PRODUCERS_OFFSET, Fault, OK, RingMap, Slot, layout_fault)
+from shmring._core.layout cimport CORRUPT, EMPTY, HEADER_BYTES, LAPPED, NONE, Fault, OK, RingMap, Slot, layout_fault
 from shmring._core.record cimport (SKIP, record_look, record_look_stamped, record_missing, record_payload, record_span)
 from shmring._core.reserve cimport Tail, reserve_look, reserve_lately, reserve_nothing_comes
 

@@ -13,16 +13,15 @@
 # Source: Lamport's ring with a cached remote index, as in rigtorp/SPSCQueue; reserve and commit as in Linux BPF ring buffers.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (fence_compiler, fence_full, fence_release, kernel_assert, load_acquire_u64, load_relaxed_u64,
+from shmring._core.atomic cimport (fence_compiler, fence_full, fence_release, kernel_assert, load_relaxed_u64,
                                    store_relaxed_u64, store_release_u64)
 from shmring._core.boundary cimport boundary_find, boundary_forget, boundary_note
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_data
 from shmring._core.gate cimport gate_opened, gate_scan, gate_tail
 from shmring._core.layout cimport (ABORTED, COMMITTED, CORRUPT, FULL, HEADER_BYTES, NONE, PRODUCERS_OFFSET, Fault, OK,
                                    RingMap, Slot, TOO_LARGE, layout_fault)
-from shmring._core.record cimport record_look, record_missing, record_payload, record_span, record_stamp, record_write
-from shmring._core.reserve cimport (MOST_MESSAGES, MOST_SPAN, Tail, reserve_exchange, reserve_lately, reserve_look,
-                                    reserve_withdraw)
+from shmring._core.record cimport record_look, record_payload, record_span, record_stamp, record_write
+from shmring._core.reserve cimport MOST_SPAN, Tail, reserve_exchange, reserve_lately, reserve_look, reserve_withdraw
 
 # What a producer knows; private to its process, changed only with the GIL held.
 cdef struct Writer:
