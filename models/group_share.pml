@@ -1,12 +1,13 @@
-/* How a group of one member comes to have several: claim_one of claim.pxd, which moves the head by a plain store, against
-   Registry.share_group with group_share and group_is_being_claimed of membership.pxd. Names as there: [note] [hold] [look] [claim]
-   [release]; joiner: [share] [membarrier] [wait].
+/* How a group of one member comes to have several: sole_claim and sole_pass of sole.pxd, which move the head by a plain store,
+   against Registry.share_group with group_share and group_is_being_claimed of membership.pxd. Names as there: [note] [hold] [look]
+   [claim] [release]; joiner: [share] [membarrier] [wait].
 
-   Member 0 claims records of one unit. Two others join one after the other, the first may be killed (or be interrupted) at any
+   Member 0 claims records of one unit, each to keep it or to let it go at once (PASS). Two others join one after the other, the first may be killed (or be interrupted) at any
    step; each claims by exchange once it is in. Member 0 may be killed, too; whoever waits for it judges what it claimed.
 
-   Memory: member 0's plain stores go through a store buffer: [note] and [hold], then [claim], become visible in order, at any later
-   time, at an exchange, or when a membarrier reaches it. Its [release] comes after them. Loads are made in program order.
+   Memory: member 0's plain stores go through a store buffer: [note] and [hold], then [claim], then PASS's [release], become visible
+   in order, at any later time, at an exchange, or when a membarrier reaches it. The [release] of what was kept comes after them.
+   Loads are made in program order. What PASS read counts (is taken) with its [claim].
 
    Property: no record is claimed twice, except what member 0 had claimed and not released when it died; none is lost; nobody is
    stuck (deadlock).
@@ -27,12 +28,16 @@ byte granted;
 bit shared, settled;              /* SHARED; somebody has waited for who had not seen it */
 bit noted; byte note;             /* member 0's store buffer: [note] and [hold] of this record, */
 bit moved; byte move;             /* then [claim] */
+bit moving, will_move, is_past;   /* PASS: in memory; in the buffer, before [claim] and after it */
 bit lock, dead, gone, judged; byte crashes, ended;
 byte got[END], allowed[END] = 1;  /* ghosts */
 byte again = NONE;                /* what member 0 left, for one of the others */
 
 inline drain_note() { if :: noted -> start = note; end = note + 1; hold = note; noted = 0; note = 0 :: else fi }
-inline drain() { drain_note(); if :: moved -> head = move; head_mark = 1; moved = 0; move = 0 :: else fi }
+inline drain_claim() { if :: moved -> head = move; head_mark = 1; moved = 0; move = 0 :: else fi }
+inline drain_pass() { if :: will_move -> moving = 1; will_move = 0 :: else fi }
+inline drain() { drain_note(); drain_pass(); drain_claim(); if :: is_past -> moving = 0; is_past = 0 :: else fi }
+#define IS_EMPTY (!noted && !moved && !will_move && !is_past)
 #define HEAD_OF_0 (moved -> move : head)                   /* as member 0 sees it: its own store first */
 #define TAKE(p) got[p]++; assert(got[p] <= allowed[p])
 
@@ -40,7 +45,9 @@ active proctype memory() {
 end_idle:
   do
   :: atomic { noted -> drain_note() }
-  :: atomic { moved && !noted -> drain() }
+  :: atomic { will_move -> drain_pass() }
+  :: atomic { moved && !noted && !will_move -> drain_claim() }
+  :: atomic { is_past && !moved && !will_move -> drain() }
   od
 }
 
@@ -52,7 +59,8 @@ proctype first() {
   do
   :: atomic { !shared && HEAD_OF_0 < END && (moved || head_mark == 1) -> at = HEAD_OF_0 };
      if
-     :: atomic { !noted && !moved -> note = at; noted = 1 }                    /* [note] [hold] */
+     :: atomic { IS_EMPTY -> note = at; noted = 1 }                            /* [note] [hold] */
+     :: atomic { IS_EMPTY -> will_move = 1 }; goto pass                        /* PASS [note] */
      OR_DIE
      fi;
 #ifndef LOOK_BEFORE
@@ -63,7 +71,18 @@ proctype first() {
 #endif
      if :: atomic { move = at + 1; moved = 1; has = 1 } OR_DIE fi;             /* [claim] */
      STEP(atomic { TAKE(at) });
-     if :: atomic { !noted && !moved -> hold = NONE; has = 0; at = 0 } OR_DIE fi       /* [release] */
+     if :: atomic { IS_EMPTY -> hold = NONE; has = 0; at = 0 } OR_DIE fi;      /* [release] */
+     goto next;
+pass:
+#ifndef LOOK_BEFORE
+     if
+     :: shared -> is_past = 1; goto by_exchange            /* [look] */
+     :: else
+     fi;
+#endif
+     STEP(atomic { move = at + 1; moved = 1; TAKE(at) });                      /* [claim] */
+     STEP(atomic { is_past = 1; at = 0 });                                     /* [release] */
+next: skip
   :: atomic { (shared || (!moved && head_mark != 1)) && HEAD_OF_0 < END };
 by_exchange:                                               /* claim_range: claim_forget, then as in shared_group.pml */
      STEP(atomic { drain(); hold = NONE; at = head });
@@ -118,7 +137,11 @@ proctype joiner(byte me) {
      :: was_shared
      :: else ->                                            /* [wait] group_is_being_claimed */
         if
+#ifdef NO_MOVING
         :: atomic { hold == NONE || start == NONE || head >= end }
+#else
+        :: atomic { !moving && (hold == NONE || start == NONE || head >= end) }
+#endif
         :: atomic { dead && !judged }; judge()
         OR_DIE
         fi
@@ -133,7 +156,7 @@ proctype joiner(byte me) {
   :: atomic { head < END -> at = head; mark = head_mark };
      if :: atomic { mark == 1 }; atomic { granted = (granted < at -> at : granted) } :: atomic { mark != 1 } fi;
      atomic { if :: head == at && head_mark == mark -> head = at + 1; head_mark = me + 1; TAKE(at) :: else fi; at = 0; mark = 0 }
-  :: atomic { head == END && !noted && !moved && again == NONE && gone && (!dead || judged) } -> break
+  :: atomic { head == END && IS_EMPTY && again == NONE && gone && (!dead || judged) } -> break
   od;
   goto out;
 died:

@@ -139,7 +139,7 @@ CASES = [
     Case("shared_group", FOUND, f"{SHARE} CRASHES=2 JOINS=2 BATCH WAS_OWN_HOLD"),
 
     Case("group_share", HOLDS, "END=4 CRASHES=2"),
-    *(Case("group_share", MUTANT, f"CRASHES=0 {flag}") for flag in ("NO_WAIT", "NO_MEMBARRIER", "LOOK_BEFORE")),
+    *(Case("group_share", MUTANT, f"CRASHES=0 {flag}") for flag in ("NO_WAIT", "NO_MEMBARRIER", "LOOK_BEFORE", "NO_MOVING")),
     Case("group_share", FOUND, "CRASHES=1 WAS_SHARED"),
 
     Case("shared_bell", HOLDS, "MSG=2"),

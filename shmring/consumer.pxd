@@ -1,4 +1,6 @@
 # The consumer port. Its kernel state, for Cython users: see __init__.pxd.
+from libc.stdint cimport uint64_t
+
 from cython cimport final
 
 from shmring.member cimport Member
@@ -6,4 +8,6 @@ from shmring.member cimport Member
 
 @final
 cdef class Consumer(Member):
+    cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100
+    cdef int read_shared(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100
     cdef bint copy_range(self, list messages) except -1

@@ -9,12 +9,13 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
-from shmring._core.claim cimport claim_count, claim_has_peers, claim_lag, claim_one, claim_release, claim_walk
+from shmring._core.claim cimport claim_count, claim_has_peers, claim_lag, claim_release, claim_walk
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.keep cimport claim_keep, claim_put_back, claim_take_pending
 from shmring._core.layout cimport ATTENTION, EMPTY, OK, ROLE_CONSUMER, TOO_LARGE, mark_position
 from shmring._core.membership cimport group_head_word
 from shmring._core.record cimport record_payload, record_span
+from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
 from shmring.member cimport Member
 from shmring.receiver cimport STALE, check_start
 from shmring.ring cimport Ring, check_timeout, deadline_after
@@ -107,28 +108,19 @@ cdef class Consumer(Member):
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
         while True:
-            code = self.claim_some(limit - len(messages), quarter, UINT64_MAX)
-            if code == OK:
-                if not self.copy_range(messages) or len(messages) == limit or claim_has_peers(&self.reader):
-                    return messages
-            elif code == ATTENTION:                     # a dead member's
-                message = self.take_carefully(&code)
-                if message is not None:
-                    messages.append(message)
-                    if len(messages) == limit:
-                        return messages
-                elif messages:
-                    return messages
-                elif code != EMPTY:
-                    self.raise_for(code)
-            elif messages:
+            code = self.read_sole(messages, limit, quarter)
+            if code == ATTENTION:
+                code = self.read_shared(messages, limit, quarter)
+            if code == OK and len(messages) < limit and not claim_has_peers(&self.reader):
+                continue
+            if messages:
                 return messages
-            elif code != EMPTY:
+            if code != EMPTY:
                 self.raise_for(code)
-            else:
-                if deadline == -1:
-                    deadline = deadline_after(timeout)
-                self.await_data(deadline)
+                continue
+            if deadline == -1:
+                deadline = deadline_after(timeout)
+            self.await_data(deadline)
 
     def recv_into(self, buffer, timeout=None):
         """Copy the next message into `buffer` (writable, contiguous). Returns its length in bytes.
@@ -178,7 +170,7 @@ cdef class Consumer(Member):
             check_timeout(timeout)
         view = View.__new__(View)
         while True:
-            code = claim_one(&self.reader, UINT64_MAX, &length) if self.epoch == process_epoch else STALE
+            code = sole_claim(&self.reader, UINT64_MAX, &length) if self.epoch == process_epoch else STALE
             position, entry = self.reader.start, 0
             if code == ATTENTION:
                 code = self.find(UINT64_MAX, &position, &length, &entry)
@@ -231,24 +223,72 @@ cdef class Consumer(Member):
 
     cdef bytes take(self, int* code):
         """The fast path: the next message, or None and a kernel code or STALE."""
-        cdef uint64_t length = 0
-        cdef int woken
+        cdef uint64_t position = self.reader.cursor, length = 0
+        cdef int woken = 0
         cdef bytes message
         if self.epoch != process_epoch:
             code[0] = STALE
             return None
-        code[0] = claim_one(&self.reader, UINT64_MAX, &length)
+        if not sole_is_all(&self.reader):
+            return self.take_carefully(code)
+        code[0] = sole_look(&self.reader, position, &length)
         if code[0] != OK:
             return self.take_carefully(code) if code[0] == ATTENTION else None
-        message = PyBytes_FromStringAndSize(record_payload(&self.reader.ring, self.reader.start), length)
+        message = PyBytes_FromStringAndSize(record_payload(&self.reader.ring, position), length)
         if not guard_copy_is_whole(self.epoch, &process_epoch):         # the file was cut under the copy
             code[0] = STALE
             return None
-        claim_count(&self.reader, length)
-        woken = claim_release(&self.reader)
+        if not sole_pass(&self.reader, position + record_span(length, self.reader.ring.align), 1, length, &woken):
+            return self.take_carefully(code)
         if woken:
             self.note_wakes(woken)
         return message
+
+    cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100:
+        """Append what is there, up to `limit` in the list and about `most_bytes`: OK, EMPTY, STALE; ATTENTION: read_shared."""
+        cdef uint64_t begin = self.reader.cursor, position = begin, length = 0, total = 0
+        cdef Py_ssize_t had = len(messages), count = had
+        cdef int woken = 0
+        cdef int code = OK
+        cdef bytes message
+        if self.epoch != process_epoch:
+            return STALE
+        if not sole_is_all(&self.reader):
+            return ATTENTION
+        try:
+            while count < limit and position - begin < most_bytes:
+                code = sole_look(&self.reader, position, &length)
+                if code != OK:
+                    break
+                message = PyBytes_FromStringAndSize(record_payload(&self.reader.ring, position), length)
+                if not guard_copy_is_whole(self.epoch, &process_epoch):
+                    code = STALE
+                    break
+                messages.append(message)
+                position += record_span(length, self.reader.ring.align)
+                total += length
+                count += 1
+        except MemoryError:
+            if not messages:
+                raise                                   # the next call finds them again
+        if position == begin:
+            return code
+        if not sole_pass(&self.reader, position, count - had, total, &woken):
+            del messages[had:]
+            return ATTENTION
+        self.note_wakes(woken)
+        return OK
+
+    cdef int read_shared(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100:
+        """The same where there are other members, open views, or somebody's unfinished business. Not OK: nothing more now."""
+        cdef int code = self.claim_some(limit - len(messages), most_bytes, UINT64_MAX)
+        if code == OK:
+            return OK if self.copy_range(messages) else EMPTY
+        if code == ATTENTION:                           # a dead member's
+            message = self.take_carefully(&code)
+            if message is not None:
+                messages.append(message)
+        return code
 
     cdef bint copy_range(self, list messages) except -1:
         """Append every message of the range that was won, and release it. False: the memory is gone, or none was left."""

@@ -30,3 +30,4 @@ cdef extern from "shmring/atomic.h" nogil:
     void count "shmring_count" (volatile unsigned int* counter) noexcept
     void kernel_assert "shmring_assert" (bint holds) noexcept
     void pause "shmring_pause" () noexcept
+    void prefetch "shmring_prefetch" (const void* address) noexcept

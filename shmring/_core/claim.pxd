@@ -13,10 +13,7 @@
 #   4. head: (start, them) -> (end, me)        this decides                                                  [claim]
 #   5. read; hold = NONE                       this lets go                                                  [release]
 #
-# Step 4 is an exchange once a group has, or had, a second member (SHARED). Before that it is a plain store: only I write the
-# head. A second member sets SHARED, calls membarrier(2), and waits until a claim that I had begun has moved the head (or until
-# I am dead): after its membarrier either I see SHARED between steps 2 and 4, or it sees my claims[0] and hold (membership.pxd).
-# SETTLED says that somebody has waited it out.
+# Step 4 is an exchange once a group has, or had, a second member (SHARED); how a member claims before that: sole.pxd.
 #
 # Judging a dead member's claims[0] (repair.pxd): it was won if and only if the head is (end, it), or `granted` says end: whoever
 # claims next says so first. Ranges in claims[1..] were won.
@@ -25,7 +22,7 @@
 # Source: hazard pointers; the model is models/shared_group.pml, whose action names stand in brackets.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u32,
+from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_full, load_acquire_u64, load_relaxed_u32,
                                    load_relaxed_u64, store_relaxed_u64, store_release_u64)
 from shmring._core.doorbell cimport bell_is_armed, bell_ring, doorbell_is_parked
 from shmring._core.gate cimport gate_opened, gate_tail
@@ -33,7 +30,7 @@ from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, HEADER_BYT
                                    PRODUCERS_OFFSET, SHARED, TENTATIVE, TOO_LARGE, Fault, Group, OK, RingMap, Slot,
                                    layout_fault, mark_owner, mark_pack, mark_position)
 from shmring._core.reserve cimport reserve_nothing_comes
-from shmring._core.record cimport SKIP, record_look, record_look_stamped, record_span
+from shmring._core.record cimport SKIP, record_expect, record_look, record_look_stamped, record_span
 
 # What a member knows; private to its process, changed only with the GIL held.
 cdef struct Reader:
@@ -67,7 +64,7 @@ cdef inline void claim_start(Reader* reader, uint32_t number, uint64_t lately) n
     cdef int index
     reader.group = &reader.ring.groups[number]
     reader.group_number = number
-    # sync: claimed (acquire). What stands before the head is settled; pairs with (release) in claim_move_head and claim_one.
+    # sync: claimed (acquire). What stands before the head is settled; pairs with (release) in claim_move_head and sole_move_head.
     reader.word = load_acquire_u64(&reader.group.head)
     reader.cursor = reader.cached_tail = mark_position(reader.word, lately)
     reader.hold = reader.start = reader.end = reader.low = NONE
@@ -83,9 +80,14 @@ cdef inline void claim_start(Reader* reader, uint32_t number, uint64_t lately) n
 cdef inline bint claim_sees_record(const Reader* reader, uint64_t position) noexcept nogil:
     cdef uint64_t length = 0
     cdef Fault fault
+    cdef bint is_there
     if reader.ring.is_multi:
-        return record_look_stamped(&reader.ring, position, &length, &fault) != EMPTY
-    return load_relaxed_u64(&reader.ring.producers.tail) != position
+        is_there = record_look_stamped(&reader.ring, position, &length, &fault) != EMPTY
+    else:
+        is_there = load_relaxed_u64(&reader.ring.producers.tail) != position
+    if is_there:
+        record_expect(&reader.ring, position)
+    return is_there
 
 
 # Did a dead member leave claims that we could adopt? Relaxed: whoever adopts takes the lock.
@@ -131,6 +133,7 @@ cdef inline int claim_look(Reader* reader, uint64_t position, uint64_t* length) 
         if tail - position > ring.capacity or (tail + HEADER_BYTES) & (ring.align - 1):
             return layout_fault(&reader.fault, PRODUCERS_OFFSET, tail, position)
         reader.cached_tail = tail
+        record_expect(ring, position)
     return record_look(ring, position, reader.cached_tail - position, length, &reader.fault)
 
 
@@ -227,41 +230,13 @@ cdef inline bint claim_move_head(Reader* reader, uint64_t end) noexcept nogil:
 
 # Learn where the head is. False: it is where it was.
 cdef inline bint claim_refresh(Reader* reader) noexcept nogil:
-    # sync: claimed (acquire). What stands before the head is settled; pairs with (release) in claim_move_head and claim_one.
+    # sync: claimed (acquire). What stands before the head is settled; pairs with (release) in claim_move_head and sole_move_head.
     cdef uint64_t word = load_acquire_u64(&reader.group.head)
     if word == reader.word:
         return False
     reader.cursor = mark_position(word, reader.cursor)
     reader.word = word
     return True
-
-
-# The next record, if we are the only member; else, and with whatever is out of the ordinary, ATTENTION: claim_range.
-cdef inline int claim_one(Reader* reader, uint64_t longest, uint64_t* length) noexcept nogil:
-    cdef uint64_t end
-    cdef int code
-    # Relaxed: looked at again below. SHARED is never taken back while we are a member.
-    if (load_relaxed_u32(&reader.group.attention) or reader.n_kept or reader.has_sleepers or reader.start != NONE
-            or mark_owner(reader.word) != reader.mark):
-        return ATTENTION
-    code = claim_look(reader, reader.cursor, length)
-    if code != OK:
-        return code if code != SKIP else ATTENTION
-    if length[0] > longest:
-        return TOO_LARGE
-    end = reader.cursor + record_span(length[0], reader.ring.align)
-    claim_intend(reader, reader.cursor, end)
-    fence_compiler()                    # a membarrier makes it a full fence, if SHARED is being set: see the top
-    # Relaxed: as above.
-    if load_relaxed_u32(&reader.group.attention) & SHARED:
-        claim_forget(reader)
-        return ATTENTION
-    reader.word = mark_pack(end, reader.mark)
-    reader.cursor = end
-    # sync: claimed (release). As in claim_move_head, but nobody else writes the head; pairs with (acquire) in gate_look_at_group,
-    # claim_refresh, claim_start and repair_judge. [claim]
-    store_release_u64(&reader.group.head, reader.word)
-    return OK
 
 
 # Up to `limit` records of together at most `most_bytes` (but at least one record), none longer than `longest`: the range that was

@@ -68,7 +68,7 @@ cdef inline void bell_disarm(Bell* bell, uint32_t participant) noexcept nogil:
 cdef inline void bell_park(Bell* bell, uint32_t participant) noexcept nogil:
     or_u64(&bell.parked[participant >> 6], <uint64_t> 1 << (participant & 63))
     # sync: doorbell (fence, waiter). The parked bit becomes visible before the look that follows; pairs with (fence, notifier)
-    # in doorbell_ring_data, doorbell_ring_all and gate_opened. Without it both sides could miss each other and the waiter would sleep on
+    # in doorbell_ring_data, doorbell_ring_all and gate_ring_room. Without it both sides could miss each other and the waiter would sleep on
     # a message.
     fence_full()
 

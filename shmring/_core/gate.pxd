@@ -134,13 +134,18 @@ cdef inline int gate_scan(const RingMap* ring, uint64_t position, uint64_t publi
 # one of them waited for: its target lies behind old_hold, and the gate has passed it now. When several must let go, the last to
 # do so sees it pass. Returns the number of wake calls.
 cdef inline int gate_opened(const RingMap* ring, uint64_t old_hold, uint64_t near, bint must_fence) noexcept nogil:
+    fence_compiler()                    # N1 before N2: doorbell.pxd
+    if not bell_is_armed(ring.room_bell, ring.n_bell_words) and not must_fence:
+        return 0
+    return gate_ring_room(ring, old_hold, near)
+
+
+# The same, N3-N5.
+cdef inline int gate_ring_room(const RingMap* ring, uint64_t old_hold, uint64_t near) noexcept nogil:
     cdef uint64_t bits, target, tail, gate = 0
     cdef uint32_t word, number
     cdef bint is_known = False
     cdef Fault fault
-    fence_compiler()                    # N1 before N2: doorbell.pxd
-    if not bell_is_armed(ring.room_bell, ring.n_bell_words) and not must_fence:
-        return 0
     # sync: doorbell (fence, notifier). Our release becomes visible before the parked bits are read; pairs with (fence, waiter) in
     # bell_park.
     fence_full()

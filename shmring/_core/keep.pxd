@@ -14,7 +14,7 @@ from shmring._core.record cimport record_look, record_span
 
 
 # Keep the range that was won last, to be released by claim_drop. Returns the entry that has it; there is one, as claim_range
-# and claim_one see to it.
+# and sole_claim see to it.
 cdef inline int claim_keep(Reader* reader) noexcept nogil:
     cdef int index, entry = 0
     for index in range(1, CLAIMS):

@@ -132,6 +132,7 @@ cdef extern from "shmring/layout.h" nogil:
         u64 redelivered
         u64 lost
         u64 pondering
+        u64 moving
         ClaimedRange* claims
 
     ctypedef struct Header "struct shmring_header":

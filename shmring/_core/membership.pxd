@@ -82,6 +82,7 @@ cdef inline void participant_enter(RingMap* ring, uint32_t number, const Slot* f
     store_relaxed_u64(&slot.redelivered, 0)
     store_relaxed_u64(&slot.lost, 0)
     store_relaxed_u64(&slot.pondering, 0)
+    store_relaxed_u64(&slot.moving, 0)
     if not inherits:
         store_relaxed_u64(&slot.intent_start, NONE)
         store_relaxed_u64(&slot.hold, NONE)
@@ -254,7 +255,7 @@ cdef inline uint64_t group_head_word(const RingMap* ring, uint32_t number) noexc
 # negative errno with which the kernel refused the membarrier: then a member that does not exchange may not notice.
 cdef inline int group_share(RingMap* ring, uint32_t number) noexcept nogil:
     cdef Group* group = &ring.groups[number]
-    # Relaxed: the membarrier makes it visible, to every running thread of who registered, before it returns; see claim.pxd.
+    # Relaxed: the membarrier makes it visible, to every running thread of who registered, before it returns; see sole.pxd.
     store_relaxed_u32(&group.attention, load_relaxed_u32(&group.attention) | SHARED)
     return membarrier()
 
@@ -286,10 +287,13 @@ cdef inline void group_set_orphans(RingMap* ring, uint32_t number, bint waiting)
     store_relaxed_u32(&group.attention, attention | ORPHANS if waiting else attention & ~ORPHANS)
 
 
-# May the participant have begun a claim by plain store that has not moved the head yet? Asked after group_share.
+# May the participant be about to move the head by a plain store? Asked after group_share; see sole.pxd.
 cdef inline bint group_is_being_claimed(const RingMap* ring, uint32_t number, uint32_t participant) noexcept nogil:
     cdef const Slot* slot = &ring.participants[participant]
     cdef uint64_t start, end, head
+    # sync: moving (acquire). If it is done, the head is moved; pairs with (release) in sole_pass.
+    if load_acquire_u64(&slot.moving):
+        return True
     # sync: released (acquire). Nothing here rests on it but the order of the looks; pairs with (release) in claim_store_hold.
     if load_acquire_u64(&slot.hold) == NONE:
         return False

@@ -31,7 +31,7 @@ cdef struct Writer:
     uint64_t published      # everything before it was shown (and notifiers told)
     uint64_t cached_gate    # nobody needs anything before it
     uint64_t reserved       # one producer: `reserve` as last stored
-    uint64_t number         # one producer: messages in the ring's order before `position`
+    uint64_t earlier        # one producer: messages in the ring's order before our first
     uint64_t left           # many: messages of the open reservation that are not stamped
     uint32_t previous       # many: the mark that the next record's header names: of the reservation before, then our own
     Tail tail               # many
@@ -66,16 +66,16 @@ cdef inline int produce_start(Writer* writer) noexcept nogil:
         return code
     # The number of the next message: from the newest place where it was noted, less than two chunks back.
     boundary_forget(ring, writer.position)
-    if not boundary_find(ring, writer.position - ring.capacity, writer.position, True, &place, &writer.number):
-        writer.number = 0
+    writer.earlier = 0
+    if not boundary_find(ring, writer.position - ring.capacity, writer.position, True, &place, &writer.earlier):
         return OK
     while place != writer.position:
         code = record_look(ring, place, writer.position - place, &length, &writer.fault)
         if code == CORRUPT:
             return code
         place += record_span(length, ring.align)
-        writer.number += 1
-    boundary_note(ring, writer.position, writer.position, writer.number)
+        writer.earlier += 1
+    boundary_note(ring, writer.position, writer.position, writer.earlier)
     return OK
 
 
@@ -94,7 +94,7 @@ cdef inline int produce_extend(Writer* writer, uint64_t span) noexcept nogil:
         if end - writer.cached_gate > ring.capacity:
             return FULL
     if <int64_t> (end - writer.reserved) > 0:
-        boundary_note(ring, writer.position, end, writer.number)
+        boundary_note(ring, writer.position, end, writer.earlier + writer.messages)
         # A sixteenth of the capacity ahead, so that it is rare; observers see that much less. Relaxed: only we write it.
         writer.reserved = end + (ring.chunk if span <= ring.capacity >> 1 else 0)
         store_relaxed_u64(&ring.producers.reserve, writer.reserved)
@@ -222,7 +222,6 @@ cdef inline void produce_finish(Writer* writer, uint64_t length) noexcept nogil:
             reserve_withdraw(writer.slot)
     else:
         record_write(&writer.ring, writer.position, <uint32_t> length, writer.mark)
-        writer.number += 1
     writer.position += span
     writer.messages += 1
     writer.bytes += length
@@ -273,11 +272,8 @@ cdef inline void produce_ponder(Writer* writer, bint begins) noexcept nogil:
 # Show every finished record, and wake who waits for the first of them. Returns the number of wake calls.
 cdef inline int produce_publish(Writer* writer) noexcept nogil:
     cdef uint64_t before = writer.published
-    cdef int wakes = 0
     writer.published = writer.position
-    if writer.ring.is_multi:
-        wakes = gate_opened(&writer.ring, before, writer.position, writer.must_fence)     # the reservation gated
-    else:
+    if not writer.ring.is_multi:
         # sync: record-ready (release). Publishes headers and payloads up to position; pairs with (acquire) in gate_tail. Without it a
         # consumer could read the previous lap's bytes.
         store_release_u64(&writer.ring.producers.tail, writer.position)
@@ -285,6 +281,15 @@ cdef inline int produce_publish(Writer* writer) noexcept nogil:
     store_relaxed_u64(&writer.slot.messages, writer.messages)
     store_relaxed_u64(&writer.slot.bytes, writer.bytes)
     fence_compiler()                    # N1 before N2: doorbell.pxd
-    if bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence:
-        wakes += doorbell_ring_data(&writer.ring, before, writer.position)
-    return wakes
+    if (bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence
+            or (writer.ring.is_multi and bell_is_armed(writer.ring.room_bell, writer.ring.n_bell_words))):
+        return produce_tell(writer, before)
+    return 0
+
+
+# N3-N5 for what lies between `before` and writer.position. With many producers the reservation gated.
+cdef inline int produce_tell(Writer* writer, uint64_t before) noexcept nogil:
+    cdef int wakes = 0
+    if writer.ring.is_multi:
+        wakes = gate_opened(&writer.ring, before, writer.position, writer.must_fence)
+    return wakes + doorbell_ring_data(&writer.ring, before, writer.position)

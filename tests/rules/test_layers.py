@@ -24,6 +24,7 @@ KERNEL_GRAPH = {
     "produce": {"atomic", "boundary", "doorbell", "gate", "layout", "record", "reserve"},
     "claim": {"atomic", "doorbell", "gate", "layout", "record", "reserve"},
     "keep": {"atomic", "claim", "layout", "record"},
+    "sole": {"atomic", "claim", "layout", "record"},
     "observe": {"atomic", "boundary", "gate", "layout", "record", "reserve"},
     "membership": {"atomic", "boundary", "futex", "gate", "layout"},
     "repair": {"atomic", "claim", "gate", "keep", "layout", "membership", "record", "reserve"},

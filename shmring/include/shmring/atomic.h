@@ -76,6 +76,9 @@ static inline void shmring_assert(int holds) { if (!holds) abort(); }
 static inline void shmring_assert(int holds) { (void)holds; }
 #endif
 
+/* A hint: the line at `address` is read soon. Any address is allowed. */
+static inline void shmring_prefetch(const void *address) { __builtin_prefetch(address); }
+
 /* Tell the processor that this is a spin loop. */
 static inline void shmring_pause(void)
 {
