@@ -26,7 +26,7 @@ from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_full, load_acqu
                                    load_relaxed_u64, store_relaxed_u64, store_release_u64)
 from shmring._core.doorbell cimport bell_is_armed, bell_ring, doorbell_is_parked
 from shmring._core.gate cimport gate_opened, gate_tail
-from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, HEADER_BYTES, NONE, NO_CLAIM_LEFT, ORPHANS,
+from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, HEADER_BYTES, MOST_LOST, NONE, NO_CLAIM_LEFT, ORPHANS,
                                    PRODUCERS_OFFSET, SHARED, TENTATIVE, TOO_LARGE, Fault, Group, OK, RingMap, Slot,
                                    layout_fault, mark_owner, mark_pack, mark_position)
 from shmring._core.reserve cimport reserve_nothing_comes
@@ -139,8 +139,12 @@ cdef inline int claim_look(Reader* reader, uint64_t position, uint64_t* length) 
 
 # The same, past records that are not to be: `position` moves over them.
 cdef inline int claim_find(Reader* reader, uint64_t* position, uint64_t* length) noexcept nogil:
-    cdef int code = claim_look(reader, position[0], length)
+    cdef uint64_t first = position[0]
+    cdef int code = claim_look(reader, first, length)
     while code == SKIP:
+        if position[0] - first > reader.ring.capacity:
+            # Somebody stamps them as we go; they cannot be all in the ring.
+            return layout_fault(&reader.fault, reader.ring.data_offset + (position[0] & reader.ring.mask), position[0], first)
         position[0] += record_span(length[0], reader.ring.align)
         code = claim_look(reader, position[0], length)
     return code
@@ -198,6 +202,7 @@ cdef inline int claim_tell(Reader* reader, uint64_t position) noexcept nogil:
 cdef inline void claim_grant(const RingMap* ring, uint32_t group, uint32_t mark, uint64_t position) noexcept nogil:
     cdef uint64_t word = mark_pack(position, group + 1)
     cdef uint64_t granted
+    cdef uint32_t left = ring.n_participants
     cdef Slot* slot
     if mark == 0 or mark > ring.n_participants:
         return                          # nobody claimed here yet; or damage, and harmless
@@ -206,9 +211,10 @@ cdef inline void claim_grant(const RingMap* ring, uint32_t group, uint32_t mark,
     granted = load_relaxed_u64(&slot.granted)
     # With another tag the slot belongs to somebody of another group by now: what its last owner claimed was settled, and what
     # its new one was granted must stay.
-    while mark_owner(granted) == group + 1 and <int64_t> (position - mark_position(granted, position)) > 0:
+    while left and mark_owner(granted) == group + 1 and <int64_t> (position - mark_position(granted, position)) > 0:
         # sync: granted (release). Visible before our own move of the head, to who sees that one; pairs with (acquire) in
-        # repair_judge. A failed exchange: another member granted as much, or more.
+        # repair_judge. A failed exchange: another member granted, as each may once; more than there are members is damage.
+        left -= 1
         if cas_u64(&slot.granted, granted, word):
             return
         granted = load_relaxed_u64(&slot.granted)
@@ -245,7 +251,7 @@ cdef inline bint claim_refresh(Reader* reader) noexcept nogil:
 cdef inline int claim_range(Reader* reader, uint64_t limit, uint64_t most_bytes, uint64_t longest) noexcept nogil:
     cdef RingMap* ring = &reader.ring
     cdef uint64_t start, end, next, length = 0, n
-    cdef int code
+    cdef int code, attempt
     # Relaxed: whoever adopts takes the lock.
     if load_relaxed_u32(&reader.group.attention) & ORPHANS:
         if reader.deferred == 0:
@@ -255,7 +261,7 @@ cdef inline int claim_range(Reader* reader, uint64_t limit, uint64_t most_bytes,
         return NO_CLAIM_LEFT
     if claim_is_unfinished(reader):
         return ATTENTION
-    while True:
+    for attempt in range(MOST_LOST):
         claim_refresh(reader)
         start = reader.cursor
         code = claim_find(reader, &start, &length)
@@ -290,6 +296,8 @@ cdef inline int claim_range(Reader* reader, uint64_t limit, uint64_t most_bytes,
         if claim_move_head(reader, end):
             claim_pass_on(reader)
             return OK
+    claim_forget(reader)
+    return layout_fault(&reader.fault, <uint64_t> (<char*> &reader.group.head - reader.ring.control), reader.word, reader.cursor)
 
 
 # Are there others in the group? Relaxed: a snapshot is good enough.

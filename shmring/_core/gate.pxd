@@ -19,7 +19,8 @@
 #   - If we saw some head later than a joiner did, its count came before: we see it and look again.
 #   - If there was no other group, the joiner begins at the tail as it sees it. The first fence puts our store (or our load) of
 #     the tail before our look at its entry: either we see the entry, or it sees a tail that is not before ours.
-# Progress: lock-free; another round means that a group was made, or a claim adopted, meanwhile.
+# Progress: lock-free; another round means that a group was made, or a claim adopted, meanwhile. Both take longer than a scan:
+# a count that has moved in MOST_SCANS of them in a row is damage.
 # Source: hazard pointers (M. Michael, 2004); the count is that of Linux's sequence locks.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
@@ -29,6 +30,10 @@ from shmring._core.doorbell cimport WAKE_ALL, bell_is_armed, bell_ring, lowest_b
 from shmring._core.layout cimport (COMMITTED, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, NONE, Fault, Group, Header, OK,
                                    RingMap, Slot, layout_fault, mark_position)
 from shmring._core.record cimport record_at
+
+
+cdef enum:
+    MOST_SCANS = 10000
 
 
 # The end of what is published (one producer) or reserved (many), as a position near `near`.
@@ -90,12 +95,12 @@ cdef inline uint64_t gate_look_at_intent(const RingMap* ring, uint32_t number, u
 cdef inline int gate_scan(const RingMap* ring, uint64_t position, uint64_t published, uint64_t* gate,
                           Fault* fault) noexcept nogil:
     cdef uint64_t hold, used = 0, most
-    cdef uint32_t number, moves, slots
-    cdef int code
+    cdef uint32_t number, moves = 0, slots
+    cdef int code, scan
     # sync: gate-move (fence, scanner). Our tail becomes visible, or was read, before we look for groups; pairs with (fence, mover)
     # in group_begin. Without it a group could begin at an older tail than the gate we conclude.
     fence_full()
-    while True:
+    for scan in range(MOST_SCANS):
         most = position - published
         # sync: gate-count (acquire). What was counted is seen below; pairs with (release) in group_begin and adopt_move.
         moves = load_acquire_u32(&ring.producers.moves)
@@ -128,6 +133,8 @@ cdef inline int gate_scan(const RingMap* ring, uint64_t position, uint64_t publi
         if load_relaxed_u32(&ring.producers.moves) == moves:
             gate[0] = position - most
             return OK
+    return layout_fault(fault, <uint64_t> (<char*> &ring.producers.moves - ring.control),
+                        load_relaxed_u32(&ring.producers.moves), moves)
 
 
 # Somebody let go of everything from `old_hold` on; `near` is a position of lately. Wakes the parked producers if that is what

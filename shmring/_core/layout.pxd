@@ -4,7 +4,7 @@
 # page. From then on the kernel uses only the private copies: a later change of the page by anybody cannot move a pointer.
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport load_acquire_u64, u32, u64
+from shmring._core.atomic cimport fence_compiler, load_acquire_u64, u32, u64
 
 cdef extern from "shmring/layout.h" nogil:
     const uint64_t MAGIC "SHMRING_MAGIC"
@@ -155,6 +155,11 @@ cdef enum:
     LAPPED = -9             # an observer's record was overwritten
     NO_CLAIM_LEFT = -10     # a member holds as many ranges apart from each other as it can
 
+# Exchanges in a row that a participant may lose to others, looks at a word that never stands still: each means that somebody
+# made progress, and so many that somebody writes there who makes none. Loops over shared words end there, with CORRUPT.
+cdef enum:
+    MOST_LOST = 1 << 20
+
 # Where an impossible value was read.
 cdef struct Fault:
     uint64_t offset         # bytes from the start of the segment
@@ -209,6 +214,7 @@ cdef inline int layout_attach(RingMap* ring, char* control, uint64_t segment_byt
     if load_acquire_u64(&(<Identity*> control).ready) != READY:
         return NOT_READY
     identity = (<Identity*> control)[0]
+    fence_compiler()                    # read once: what is checked below is what is used, whatever the page says by then
     if identity.layout_version != LAYOUT_VERSION:
         layout_fault(fault, 8, identity.layout_version, LAYOUT_VERSION)
         return OTHER_LAYOUT

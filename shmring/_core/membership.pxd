@@ -17,7 +17,7 @@ from shmring._core.boundary cimport boundary_note
 from shmring._core.futex cimport membarrier
 from shmring._core.gate cimport gate_tail
 from shmring._core.layout cimport (BOUNDARIES, CHUNKS, CLAIMS, FLAG_SINGLE_PRODUCER, GROUP_ACTIVE, GROUP_EXCLUSIVE, GROUP_FREE,
-                                   GROUP_JOINING, GROUP_NAME_BYTES, HEADER_BYTES, LAYOUT_VERSION, MAGIC, NONE, ORPHANS,
+                                   GROUP_JOINING, GROUP_NAME_BYTES, HEADER_BYTES, LAYOUT_VERSION, MAGIC, MOST_LOST, NONE, ORPHANS,
                                    READY, ROLE_CONSUMER, ROLE_PRODUCER, SETTLED, SHARED, SIGNATURE, SLOT_ACTIVE, SLOT_FREE, SLOT_LEFT, SLOT_ORPHAN, TENTATIVE,
                                    Fault, Group, Identity, OK, RingMap, Slot, layout_data_offset, layout_fault,
                                    layout_participants_offset, layout_point, mark_pack, mark_position)
@@ -303,7 +303,10 @@ cdef inline bint group_is_being_claimed(const RingMap* ring, uint32_t number, ui
     head = load_relaxed_u64(&ring.groups[number].head)
     if start == NONE or not end & TENTATIVE:
         return False
-    return <int64_t> (mark_position(head, end - TENTATIVE) - (end - TENTATIVE)) < 0
+    end -= TENTATIVE
+    if end - start - 1 >= ring.capacity or end - mark_position(head, end) > 2 * ring.capacity:
+        return False                    # no claim that can succeed: damage, and not to be waited for
+    return <int64_t> (mark_position(head, end) - end) < 0
 
 
 # The lowest head of the settled groups other than `except_for`; tail if there are none.
@@ -371,8 +374,9 @@ cdef inline void group_end(Group* group) noexcept nogil:
 # Check what a group says of itself before anybody relies on it: head <= tail, within one capacity.
 cdef inline int group_check(RingMap* ring, uint32_t number, uint64_t near, Fault* fault) noexcept nogil:
     cdef Group* group = &ring.groups[number]
-    cdef uint64_t word, head, tail
-    while True:
+    cdef uint64_t word, head = 0, tail = 0
+    cdef int attempt
+    for attempt in range(MOST_LOST):
         # sync: claimed (acquire). The tail, read next, is not before this head; pairs with (release) in claim_move_head and claim_one.
         word = load_acquire_u64(&group.head)
         head = mark_position(word, near)
@@ -381,4 +385,5 @@ cdef inline int group_check(RingMap* ring, uint32_t number, uint64_t near, Fault
             return OK
         # Relaxed: a comparison. If the head has moved meanwhile, it and that tail do not belong together.
         if load_relaxed_u64(&group.head) == word:
-            return layout_fault(fault, <uint64_t> (<char*> &group.head - ring.control), head, tail)
+            break
+    return layout_fault(fault, <uint64_t> (<char*> &group.head - ring.control), head, tail)

@@ -10,17 +10,19 @@
 # Invariant: bytes are handed out only if no producer may have begun to write over them by the time they were copied.
 # Progress: wait-free, but that a producer that laps it again and again makes it jump again and again.
 # Source: sequence locks (Linux, Documentation/locking/seqlock.rst); Aeron's broadcast buffer. The model is models/observer.pml.
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport fence_acquire, load_relaxed_u64, store_relaxed_u64
 from shmring._core.boundary cimport boundary_find
 from shmring._core.gate cimport gate_tail
-from shmring._core.layout cimport CORRUPT, EMPTY, HEADER_BYTES, LAPPED, NONE, Fault, OK, RingMap, Slot, layout_fault
+from shmring._core.layout cimport (BOUNDARIES, CORRUPT, EMPTY, HEADER_BYTES, LAPPED, NONE, Fault, OK, RingMap, Slot,
+                                   layout_fault)
 from shmring._core.record cimport (SKIP, record_look, record_look_stamped, record_missing, record_payload, record_span)
 from shmring._core.reserve cimport Tail, reserve_look, reserve_lately, reserve_nothing_comes
 
 cdef enum:
     ATTEMPTS = 100              # to find the newest record before the producers have lapped us again
+    LOOKS = 1000                # at the tail, until it stands still
 
 # What an observer knows; private to its process, changed only with the GIL held.
 cdef struct Watcher:
@@ -92,7 +94,10 @@ cdef inline int observe_walk(const RingMap* ring, uint64_t from_tail, Newest* ne
 cdef inline int observe_newest(const RingMap* ring, uint64_t near, Newest* newest, Fault* fault) noexcept nogil:
     cdef int code = observe_walk(ring, gate_tail(ring, near), newest, fault)
     cdef Newest older = newest[0]
-    while code == OK and older.last == NONE:
+    cdef uint32_t boundary
+    for boundary in range(BOUNDARIES):
+        if code != OK or older.last != NONE:
+            break
         if observe_walk(ring, older.begin - HEADER_BYTES, &older, fault) != OK:
             return OK                   # nothing older can be read
         newest[0] = older
@@ -127,11 +132,12 @@ cdef inline int observe_start(Watcher* watcher, bint latest) noexcept nogil:
 
 # Where to go on after being overtaken: a boundary that is a while ahead of the producers, or the newest. Many producers: the tail
 # and its number, as they are together, if a reservation took all of the last lap. False: one producer is in the middle of
-# messages that took it, and will tell when they are shown.
+# messages that took it, and will tell when they are shown; or the tail of many moves on and on.
 cdef inline bint observe_find_place(const RingMap* ring, uint64_t near, uint64_t* position, uint64_t* number) noexcept nogil:
     cdef uint64_t reserve = observe_reserve(ring, near)
     cdef uint64_t tail = gate_tail(ring, near)
     cdef Tail first, second
+    cdef int attempt
     if (boundary_find(ring, reserve - ring.capacity + (ring.capacity >> 2), tail, False, position, number)
             or boundary_find(ring, reserve - ring.capacity, tail, True, position, number)):
         return True
@@ -139,15 +145,15 @@ cdef inline bint observe_find_place(const RingMap* ring, uint64_t near, uint64_t
         return False
     second.position = near
     reserve_look(ring, &second)
-    while True:
+    for attempt in range(LOOKS):
         first = second
         reserve_look(ring, &second)
         # The number of the first look was read between two looks at the same word.
         if first.word == second.word:
-            break
-    position[0] = first.position
-    number[0] = first.number
-    return True
+            position[0] = first.position
+            number[0] = first.number
+            return True
+    return False                        # it never stands still: later
 
 
 # Overtaken: go on further ahead, and count what was lost. False: there is no place to go yet.
@@ -184,9 +190,9 @@ cdef inline bint observe_has_data(const Watcher* watcher) noexcept nogil:
 # observe_is_whole says so afterwards.
 cdef inline int observe_peek(Watcher* watcher, char** payload, uint64_t* length) noexcept nogil:
     cdef RingMap* ring = &watcher.ring
-    cdef uint64_t tail, missing
+    cdef uint64_t tail, missing, first = watcher.position
     cdef int code
-    while True:
+    while watcher.position - first <= ring.capacity:        # so much that is not to be, and no end: others may want the thread
         if ring.is_multi:
             code = record_look_stamped(ring, watcher.position, length, &watcher.fault)
         else:
@@ -194,7 +200,11 @@ cdef inline int observe_peek(Watcher* watcher, char** payload, uint64_t* length)
             if tail == watcher.position:
                 return EMPTY
             if tail - watcher.position > ring.capacity:
-                return LAPPED
+                if not observe_is_whole(ring, watcher.position):
+                    return LAPPED
+                # It announced less than it has shown.
+                return layout_fault(&watcher.fault, <uint64_t> (<char*> &ring.producers.reserve - ring.control),
+                                    observe_reserve(ring, tail), tail)
             code = record_look(ring, watcher.position, tail - watcher.position, length, &watcher.fault)
         missing = record_missing(ring, watcher.position) if code == SKIP else 0
         if not observe_is_whole(ring, watcher.position):
@@ -204,6 +214,7 @@ cdef inline int observe_peek(Watcher* watcher, char** payload, uint64_t* length)
             return code
         watcher.position += record_span(length[0], ring.align)
         watcher.number += missing
+    return EMPTY
 
 
 # Behind the record at the position, which was handed out.

@@ -18,7 +18,7 @@ from shmring._core.atomic cimport (fence_compiler, fence_full, fence_release, ke
 from shmring._core.boundary cimport boundary_find, boundary_forget, boundary_note
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_data
 from shmring._core.gate cimport gate_opened, gate_scan, gate_tail
-from shmring._core.layout cimport (ABORTED, COMMITTED, CORRUPT, FULL, HEADER_BYTES, NONE, PRODUCERS_OFFSET, Fault, OK,
+from shmring._core.layout cimport (ABORTED, COMMITTED, CORRUPT, FULL, HEADER_BYTES, MOST_LOST, NONE, PRODUCERS_OFFSET, Fault, OK,
                                    RingMap, Slot, TOO_LARGE, layout_fault)
 from shmring._core.record cimport record_look, record_payload, record_span, record_stamp, record_write
 from shmring._core.reserve cimport MOST_SPAN, Tail, reserve_exchange, reserve_lately, reserve_look, reserve_withdraw
@@ -58,6 +58,9 @@ cdef inline int produce_start(Writer* writer) noexcept nogil:
         writer.position = gate_tail(ring, 0)
         # Relaxed: its last writer, the producer before us, is gone.
         writer.reserved = load_relaxed_u64(&ring.producers.reserve)
+        if writer.reserved - writer.position > ring.capacity + ring.chunk:
+            return layout_fault(&writer.fault, <uint64_t> (<char*> &ring.producers.reserve - ring.control), writer.reserved,
+                                writer.position)
     writer.published = writer.limit = writer.position
     if (writer.position + HEADER_BYTES) & (ring.align - 1):
         return layout_fault(&writer.fault, PRODUCERS_OFFSET, writer.position, ring.align)
@@ -113,11 +116,11 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
     cdef Tail* tail = &writer.tail
     cdef uint64_t lost = NONE
     cdef uint32_t previous
-    cdef int code
+    cdef int code, attempt
     kernel_assert(not produce_is_open(writer))
     if span > MOST_SPAN:
         return TOO_LARGE
-    while True:
+    for attempt in range(MOST_LOST):
         if tail.position + span - writer.cached_gate > ring.capacity:
             reserve_withdraw(writer.slot)
             if lost != NONE:
@@ -134,6 +137,9 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
         if lost == NONE:
             lost = tail.position        # what we intended there gated, if only for a moment
         reserve_look(ring, tail)        # somebody else made progress
+    else:
+        reserve_withdraw(writer.slot)
+        return layout_fault(&writer.fault, PRODUCERS_OFFSET, tail.word, tail.position)
     if lost != NONE:
         gate_opened(ring, lost, tail.position, writer.must_fence)
     writer.limit = tail.position

@@ -301,14 +301,15 @@ cdef inline bint adopt_enter(Reader* reader, uint64_t start, uint64_t end, int m
 # Make what the slot's last owner claimed pending: the reader took the orphan's slot over as it was.
 cdef inline void adopt_own(Reader* reader) noexcept nogil:
     cdef Slot* slot = reader.slot
-    cdef uint64_t start
+    cdef uint64_t start, end
     cdef int index
     # Relaxed: all of these, as only we and repair use them.
     reader.hold = load_relaxed_u64(&slot.hold)
     for index in range(1, CLAIMS):
         start = load_relaxed_u64(&slot.claims[index].start)
-        if start != NONE and adopt_is_sound(&reader.ring, start, load_relaxed_u64(&slot.claims[index].end)):
-            reader.kept_end[index] = load_relaxed_u64(&slot.claims[index].end)
+        end = load_relaxed_u64(&slot.claims[index].end)         # read once: what is sound is what is used
+        if start != NONE and adopt_is_sound(&reader.ring, start, end):
+            reader.kept_end[index] = end
             reader.pending[index] = start
             reader.n_kept += 1
             reader.n_pending += 1

@@ -112,15 +112,16 @@ cdef inline bint intent_read(const Slot* slot, uint64_t* start, uint64_t* span, 
 # count, as they will be refused; a producer looks for the shutdown after it has reserved, so what it reserved before may come.
 cdef inline bint reserve_nothing_comes(const RingMap* ring, uint64_t position) noexcept nogil:
     cdef uint64_t tail, start = 0, span = 0
-    cdef uint32_t number, messages = 0, previous = 0
+    cdef uint32_t number, messages = 0, previous = 0, left = ring.n_participants
     cdef bint found = True
     # sync: pondering (fence, drainer). The shutdown was seen before we look what is reserved, and whose it is; pairs with (fence,
     # committer) in produce_ponder.
     fence_full()
     # sync: reserved (acquire). Whoever reserved had its intent up; pairs with (release) in reserve_exchange.
     tail = mark_position(load_acquire_u64(&ring.producers.tail), position)
-    while position != tail and found:
+    while position != tail and found and left:          # each has one; more of them are damage
         found = False
+        left -= 1
         for number in range(ring.n_participants):
             # Relaxed: the fence orders it; a producer whose claim ends meanwhile is seen to be refused, or waited for.
             if (load_relaxed_u64(&ring.participants[number].pondering)
