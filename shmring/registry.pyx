@@ -299,16 +299,13 @@ cdef class Registry:
 
     cdef bury(self, uint32_t number, bint died):
         cdef RingMap map = self.map[0]
-        cdef Slot* slot = &map.participants[number]
-        cdef uint32_t group = participant_group(slot)
         cdef uint64_t missing = 0
         cdef int result
         who = self.describe(number)
-        if ((map.is_multi and slot.role == ROLE_PRODUCER)
-                or (slot.role == ROLE_CONSUMER and group < map.n_groups and group_flags(&map, group) & GROUP_DROP)):
-            if self.data is None:
-                self.data = Mapping.from_fd(self.fd, map.capacity, offset=map.data_offset, mirrored=True)
-            map.data = self.data.address
+        # Always, as what the slot says of its role may be damaged, or change under us: the kernel looks again.
+        if self.data is None:
+            self.data = Mapping.from_fd(self.fd, map.capacity, offset=map.data_offset, mirrored=True)
+        map.data = self.data.address
         self.has_news = True
         result = repair_bury(&map, number, died, &missing)
         if died:
