@@ -38,7 +38,7 @@ def start_time(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+        except (ProcessLookupError, OverflowError):  # nobody has a pid of more than 31 bits
             return None
         raise PermissionError(f"process {pid} is there, but hidden") from None
     # A dead leader whose other threads go on is a zombie, too, but counts them.

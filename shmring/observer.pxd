@@ -10,6 +10,7 @@ from shmring.receiver cimport Receiver
 cdef class Observer(Receiver):
     cdef Watcher watcher
     cdef bint from_latest           # where it starts
+    cdef unsigned int laps          # times in a row that it was lapped
 
     cdef begin(self)
     cdef int try_peek(self, char** payload, uint64_t* length) except? -100

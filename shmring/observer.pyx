@@ -30,6 +30,10 @@ from shmring import policy as policies
 from shmring.errors import ShutDown
 
 
+cdef enum:
+    LAPS_PER_LOOK = 100             # times in a row that it is lapped, between two looks at signals and the clock
+
+
 cdef bint watcher_is_ready(const void* state, uint64_t ends_with_producers) noexcept nogil:
     cdef const Watcher* watcher = <const Watcher*> state
     if observe_has_data(watcher):
@@ -193,7 +197,7 @@ cdef class Observer(Receiver):
                 message = self.take(&code)
                 if message is not None:
                     return message
-            if code != EMPTY:
+            if code != EMPTY and code != LAPPED:        # lapped all the time: there is something, but the time may be up
                 self.raise_for(code)
                 continue
             if deadline == -1:
@@ -274,9 +278,15 @@ cdef class Observer(Receiver):
         if self.epoch != process_epoch:
             return STALE
         code = observe_peek(&self.watcher, payload, length)
-        if code == LAPPED and not observe_jump(&self.watcher):
+        if code != LAPPED:
+            if self.laps:
+                self.laps = 0
+            return code
+        # Lapped again and again, there is no end of it that we know: who waits looks at signals and the clock first.
+        self.laps += 1
+        if not observe_jump(&self.watcher) or self.laps % LAPS_PER_LOOK == 0:
             return EMPTY
-        return code
+        return LAPPED
 
     # ---- for waiting ---------------------------------------------------------------------------------------------
 

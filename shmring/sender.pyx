@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport u32
 from shmring._core.doorbell cimport doorbell_ring_all
+from shmring._core.futex cimport now_ns
 from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
 from shmring._core.membership cimport (participant_any_producer, participant_count_producer, participant_set_sole,
                                        participant_sole)
@@ -16,7 +17,7 @@ from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring.participant cimport Participant
 from shmring.registry cimport corrupt
-from shmring.ring cimport NO_WAIT
+from shmring.ring cimport FOR_EVER, NO_WAIT
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport A_WAIT, Ready
 
@@ -65,8 +66,9 @@ cdef class Sender(Participant):
             if code != FULL:
                 self.raise_code(code, length)
             self.wanted = length
-            if deadline == NO_WAIT or not self.wait_for(writer_is_ready, &self.writer,
-                                                        record_span(length, self.writer.ring.align), deadline):
+            self.look_up()                              # what seems to be free may be taken, again and again
+            if (deadline == NO_WAIT or (deadline != FOR_EVER and now_ns() >= deadline)
+                    or not self.wait_for(writer_is_ready, &self.writer, record_span(length, self.writer.ring.align), deadline)):
                 self.check_sending()
                 self.note_poll(1 if deadline == NO_WAIT else A_WAIT)
                 self.ran_full = True
