@@ -31,6 +31,7 @@ from shmring.errors import (
     TooManyGroups,
     TooManyParticipants,
     TooManyViews,
+    UntrustedRing,
     WrongProcess,
 )
 from shmring.mapping import Mapping
@@ -66,6 +67,7 @@ __all__ = [
     "TooManyGroups",
     "TooManyParticipants",
     "TooManyViews",
+    "UntrustedRing",
     "View",
     "WaitPolicy",
     "WrongProcess",

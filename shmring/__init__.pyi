@@ -1,6 +1,6 @@
 import os
 from collections.abc import Iterable
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 from shmring.consumer import Consumer
 from shmring.errors import (
@@ -21,6 +21,7 @@ from shmring.errors import (
     TooManyGroups,
     TooManyParticipants,
     TooManyViews,
+    UntrustedRing,
     WrongProcess,
 )
 from shmring.mapping import Mapping
@@ -33,6 +34,7 @@ from shmring.view import ObservedView, View
 
 __version__: str
 
+_Trust: TypeAlias = int | Iterable[int] | Literal["anyone"] | None
 _Handle = TypeVar("_Handle", bound=Producer | Consumer | Observer)
 
 def create(
@@ -46,8 +48,11 @@ def create(
     max_groups: int = 16,
     align: Literal[16, 64] = 16,
     reserve: bool = True,
+    trust: _Trust = None,
 ) -> Ring: ...
-def open(name: str | os.PathLike[str], *, timeout: float | None = None, readonly: bool = False) -> Ring: ...
+def open(
+    name: str | os.PathLike[str], *, timeout: float | None = None, readonly: bool = False, trust: _Trust = None
+) -> Ring: ...
 def anonymous(
     capacity: int | str = "16 MiB",
     *,
@@ -87,6 +92,7 @@ __all__ = [
     "TooManyGroups",
     "TooManyParticipants",
     "TooManyViews",
+    "UntrustedRing",
     "View",
     "WaitPolicy",
     "WrongProcess",

@@ -21,14 +21,14 @@ from shmring.errors import (
 from shmring.options import bad_geometry
 
 F_ADD_SEALS, F_GET_SEALS = 1033, 1034
-F_SEAL_SHRINK = 0x0002
+F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_GROW = 0x0001, 0x0002, 0x0004
 
 # ---- open --------------------------------------------------------------------------------------------------
 
 
-def open_file(path: str, *, access: str, create: bool, exclusive: bool, mode: int) -> tuple[int, bool]:
-    """-> (descriptor, whether this call made the file)."""
-    how = os.O_CLOEXEC | (os.O_RDWR if access == "write" or create else os.O_RDONLY)
+def open_file(path: str, *, access: str, create: bool, exclusive: bool, mode: int, flags: int = 0) -> tuple[int, bool]:
+    """-> (descriptor, whether this call made the file). `flags`: more of open(2)'s."""
+    how = os.O_CLOEXEC | flags | (os.O_RDWR if access == "write" or create else os.O_RDONLY)
     return _open(lambda flags: os.open(path, how | flags, mode), f"open {path!r}", path, create, exclusive)
 
 
@@ -147,6 +147,14 @@ def seal_against_shrinking(fd: int) -> None:
     import fcntl
 
     fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK)
+
+
+def seal_size(fd: int) -> None:
+    """For a ring's memory, whose size is final: it neither shrinks nor grows, and nobody who gets the descriptor can add a seal
+    that would keep others from writing."""
+    import fcntl
+
+    fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
 
 def is_sealed_against_shrinking(fd: int) -> bool:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Iterable
 
-from shmring.errors import MappingNotFound, RingExists, RingNotFound
+from shmring.errors import MappingError, MappingNotFound, RingExists, RingNotFound
 from shmring.naming import Place, parse_size, place_of
 from shmring.ring import LIMITS, Ring, format_segment, segment_size
+from shmring.trust import Trust, refuse_link
 
 
 class _Shape:
@@ -62,6 +64,7 @@ def create(
     max_groups: int = 16,
     align: int = 16,
     reserve: bool = True,
+    trust: int | str | Iterable[int] | None = None,
 ) -> Ring:
     """Make a ring under a name.
 
@@ -75,7 +78,7 @@ def create(
         Any number of live producers at a time, or one. With one, a batch costs a little less, and an aborted claim leaves no
         trace.
     mode : int
-        Permission bits; the umask applies.
+        Permission bits; the umask applies. The default gives other users nothing.
     exist_ok : bool
         Open the ring if the name has one of the same shape already.
     max_participants : int
@@ -86,11 +89,15 @@ def create(
         Alignment of payloads in memory, in bytes.
     reserve : bool
         Allocate all pages now, so that a full file system is an error here and not a crash later.
+    trust : None, int, iterable of int, or "anyone"
+        With exist_ok: whose ring may be there already, as for open.
 
     Raises
     ------
     RingExists
         The name is taken; with exist_ok, by something of another shape.
+    UntrustedRing
+        With exist_ok: the name was taken by another user, or is a symbolic link.
     NoSpace
         The file system cannot hold the ring; the text gives needed and free bytes.
     ValueError, TypeError
@@ -101,10 +108,11 @@ def create(
     """
     place = place_of(name)
     shape = _Shape(capacity, producers, max_participants, max_groups, align)
+    trusted = Trust(trust)
     while True:
         if exist_ok:
             try:
-                return _open_same(place, shape)
+                return _open_same(place, shape, trusted)
             except RingNotFound:
                 pass
         try:
@@ -119,8 +127,8 @@ def create(
                 raise
 
 
-def _open_same(place: Place, shape: _Shape) -> Ring:
-    ring = _open(place)
+def _open_same(place: Place, shape: _Shape, trusted: Trust) -> Ring:
+    ring = _open(place, trusted)
     difference = shape.difference(ring)
     if difference is not None:
         ring.close()
@@ -182,7 +190,13 @@ def _link(fd: int, temporary: str | None, place: Place) -> None:
         os.close(anywhere)
 
 
-def open_ring(name: str | os.PathLike, *, timeout: float | None = None, readonly: bool = False) -> Ring:
+def open_ring(
+    name: str | os.PathLike,
+    *,
+    timeout: float | None = None,
+    readonly: bool = False,
+    trust: int | str | Iterable[int] | None = None,
+) -> Ring:
     """Open an existing ring; `shmring.open`.
 
     Parameters
@@ -193,9 +207,15 @@ def open_ring(name: str | os.PathLike, *, timeout: float | None = None, readonly
         Seconds to wait for the ring to appear. None or 0: it must be there.
     readonly : bool
         Map it PROT_READ and touch nothing: for stats() and for observers, `consumer(lossy=True)`.
+    trust : None, int, iterable of int, or "anyone"
+        Whose ring it may be. None: it must belong to this user or to root, and the name must not be a symbolic link. User ids:
+        those users', too, and links that they (or this user) made are followed. "anyone": whatever has the name. Whoever may
+        write a ring's file can forge its messages and keep others waiting.
 
     Raises
     ------
+    UntrustedRing
+        Somebody else has made what has the name. (A PermissionError.)
     RingNotFound
         There is none (after `timeout` seconds).
     LayoutMismatch
@@ -210,9 +230,10 @@ def open_ring(name: str | os.PathLike, *, timeout: float | None = None, readonly
         raise ValueError(f"timeout must be None or a number of seconds >= 0, not {timeout!r}")
     until = time.monotonic() + (timeout or 0)
     pause = 0.0005
+    trusted = Trust(trust)
     while True:
         try:
-            return _open(place, readonly)
+            return _open(place, trusted, readonly)
         except RingNotFound:
             left = until - time.monotonic()
             if left <= 0:
@@ -221,20 +242,26 @@ def open_ring(name: str | os.PathLike, *, timeout: float | None = None, readonly
         pause = min(pause * 1.5, 0.02)
 
 
-def _open(place: Place, readonly: bool = False) -> Ring:
+def _open(place: Place, trusted: Trust, readonly: bool = False) -> Ring:
     from shmring import backing
 
-    opener = backing.open_shm if place.is_shm else backing.open_file
+    path = trusted.resolve(place.path, place.name)
+    # Not blocking, as what somebody put there may be a pipe.
+    flags = os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+    access = "read" if readonly else "write"
     try:
-        fd, _ = opener(
-            place.name if place.is_shm else place.path,
-            access="read" if readonly else "write",
-            create=False,
-            exclusive=False,
-            mode=0o600,
-        )
+        fd, _ = backing.open_file(path, access=access, create=False, exclusive=False, mode=0, flags=flags)
     except MappingNotFound:
         raise RingNotFound(errno.ENOENT, f"there is no ring {place.name!r}") from None
+    except MappingError as error:
+        if error.errno == errno.ELOOP:
+            raise refuse_link(place.name) from None
+        raise
+    try:
+        trusted.check_file(fd, place.name)
+    except BaseException:
+        os.close(fd)
+        raise
     return Ring._attach(fd, name_of(place), readonly)
 
 
@@ -259,7 +286,7 @@ def _make_anonymous(shape: _Shape, reserve: bool) -> Ring:
     try:
         action = f"create an anonymous ring of {shape.capacity} bytes"
         backing.extend(fd, shape.bytes(), reserve=reserve, in_memory=True, action=action, name=None)
-        backing.seal_against_shrinking(fd)
+        backing.seal_size(fd)
         shape.format(fd)
     except BaseException:
         os.close(fd)

@@ -27,6 +27,10 @@ class RingNotFound(Error, FileNotFoundError):
     """No ring of that name (or none yet, when `open` had a timeout)."""
 
 
+class UntrustedRing(Error, PermissionError):
+    """What has the name was made by another user, or is a symbolic link, and the caller did not say that it trusts them."""
+
+
 class LayoutMismatch(Error, ValueError):
     """The bytes belong to another layout version, another build's sizes, or to no ring at all."""
 

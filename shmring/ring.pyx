@@ -304,7 +304,7 @@ cdef class Ring:
             return _from_duplicate, (reduction.DupFd(self.fd), self.name, self.readonly)
         if self.name is None:
             raise TypeError("an anonymous ring can only be passed to a child process that multiprocessing starts")
-        return _from_name, (self.name, self.uuid, self.readonly)
+        return _from_name, (self.name, self.uuid, self.readonly, os.fstat(self.fd).st_uid)
 
     # ---- facts ---------------------------------------------------------------------------------------------------
 
@@ -405,9 +405,9 @@ def _from_duplicate(duplicate, name, readonly):
     return Ring._attach(duplicate.detach(), name, readonly)
 
 
-def _from_name(name, uuid, readonly):
+def _from_name(name, uuid, readonly, owner):
     from shmring.creation import open_ring
-    ring = open_ring(name, readonly=readonly)
+    ring = open_ring(name, readonly=readonly, trust=owner)      # whoever opened it trusted that user
     if ring.uuid != uuid:
         ring.close()
         raise Error(f"{name!r} is another ring than the one that was pickled: it was removed and made anew")

@@ -42,6 +42,7 @@ GRAPH = {
     "policy": set(),
     "snapshot": set(),
     "options": {"errors"},
+    "trust": {"errors"},
     "backing": {"errors", "options"},
     "hugepages": {"backing", "errors", "options"},
     "sigbus": {"_core"},
@@ -60,7 +61,7 @@ GRAPH = {
     "observer": {"_core", "errors", "participant", "policy", "receiver", "registry", "ring", "sigbus", "view", "waiter"},
     "stats": {"_core", "ring", "snapshot"},
     "waitv": {"_core", "participant", "ring", "waiter"},
-    "creation": {"errors", "naming", "ring"},
+    "creation": {"errors", "naming", "ring", "trust"},
     "wait": set(),
     "": {"creation", "errors", "mapping", "policy", "ring", "wait"},
 }

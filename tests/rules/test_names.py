@@ -26,6 +26,7 @@ ADDED = {
     "ProducerDied": "end_with_producers: the other end",
     "ProducersGone": "end_with_producers: the good end, for who calls recv",
     "TooManyViews": "as TooManyParticipants, for what one member holds",
+    "UntrustedRing": "a name that another user took first, or a link: PermissionError",
     "TooManyGroups": "as TooManyParticipants, for groups",
     "ClaimOpen": "a send while a claim is open",
     "WrongProcess": "a handle used in a forked child",

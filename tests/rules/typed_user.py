@@ -11,7 +11,7 @@ from shmring import Claim, Consumer, Mapping, Producer, Ring, Stats, View, WaitP
 
 def make() -> Ring:
     ring: Ring = shmring.create(Path("quotes"), "16 MiB", mode=0o640, exist_ok=True, max_groups=4, align=64, reserve=False)
-    other: Ring = shmring.open("quotes", timeout=1.5, readonly=True)
+    other: Ring = shmring.open("quotes", timeout=1.5, readonly=True, trust=[1000, 1001])
     numbers: int = ring.capacity + ring.align + ring.max_message + ring.max_groups + ring.max_participants
     name: str | None = other.name
     print(numbers, name, ring.uuid.hex(), ring.is_shutdown or ring.closed)
