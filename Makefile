@@ -4,6 +4,7 @@
 #   make test     all tests, those marked slow or soak excepted; MARKS="" runs everything
 #   make models   check the Spin models of the protocols, all sizes and mutants (needs spin and gcc)
 #   make bench    measure, and write docs/benchmarks.md
+#   make fuzz     damage rings under everybody who uses them; MUTATIONS=10000000 and SEED=1 set how much
 #   make soak     the long tests; HOURS=8 sets how long
 #   make lint     ruff, and mypy on the types that users see
 #   make debug    the tests again, with the kernel's own assertions compiled in
@@ -13,6 +14,8 @@
 
 PYTHON ?= python3
 HOURS ?= 1
+MUTATIONS ?= 10000000
+SEED ?= 1
 MARKS ?= not soak
 SHMRING_DEBUG ?= 0
 
@@ -23,7 +26,7 @@ BUILT := $(VENV)/built-debug$(SHMRING_DEBUG)
 
 export SHMRING_DEBUG
 
-.PHONY: build demo test models bench soak lint debug clean
+.PHONY: build demo test models bench fuzz soak lint debug clean
 .DELETE_ON_ERROR:
 
 build: $(BUILT)
@@ -53,6 +56,9 @@ models:
 
 bench: $(BUILT)
 	$(BIN)/python -m bench --write-docs
+
+fuzz: $(BUILT)
+	$(BIN)/python tests/fuzz/campaign.py --mutations $(MUTATIONS) --seed $(SEED)
 
 soak: $(BUILT)
 	SHMRING_SOAK_HOURS=$(HOURS) $(BIN)/python -m pytest -m soak --timeout 0

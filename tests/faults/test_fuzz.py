@@ -1,0 +1,65 @@
+"""Hostile bytes: a short run of every fuzzer in tests/fuzz, and inputs that once found something. The long run: `make fuzz`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FUZZ = Path(__file__).resolve().parents[1] / "fuzz"
+sys.path.insert(0, str(FUZZ))
+
+import build  # noqa: E402
+
+needs_a_compiler = pytest.mark.skipif(build.missing() is not None, reason=f"the fuzz target: {build.missing()}")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The kernel's fuzz target, built."""
+    return build.build(tmp_path_factory.mktemp("fuzz"))
+
+
+def campaign(*words: object) -> str:
+    command = [sys.executable, str(FUZZ / "campaign.py"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, env=dict(os.environ, PYTHONFAULTHANDLER="1"))
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@needs_a_compiler
+@pytest.mark.slow
+def test_no_damage_makes_the_kernel_crash_or_loop(folder):
+    report = campaign("--part", "kernel", "--built", "--folder", folder, "--count", 400_000)
+    assert "400000 inputs" in report and "0 findings" in report
+
+
+@needs_a_compiler
+@pytest.mark.slow
+def test_no_change_in_the_middle_makes_the_kernel_crash_or_loop(folder):
+    """Another thread damages the ring meanwhile, or changes one word ever again."""
+    assert "0 findings" in campaign("--part", "pests", "--built", "--folder", folder, "--count", 30_000)
+
+
+@needs_a_compiler
+@pytest.mark.slow
+def test_inputs_that_look_for_new_paths_find_no_error_of_memory(folder):
+    """libFuzzer under the address and undefined-behaviour sanitizers."""
+    if build.build_libfuzzer(folder) is None:
+        pytest.skip("libFuzzer comes with clang, which is not here: apt-get install clang")
+    assert "100000 inputs" in campaign("--part", "libfuzzer", "--built", "--folder", folder, "--count", 100_000)
+
+
+@pytest.mark.slow
+def test_no_damage_makes_the_ports_crash_loop_or_raise_anything_else(tmp_path):
+    """Producers, consumers, observers, repair, statistics and the command line, on a file that is changed, cut and extended."""
+    assert "0 findings" in campaign("--part", "ports", "--folder", tmp_path, "--count", 25)
+
+
+@needs_a_compiler
+def test_inputs_that_found_something_find_nothing_now(folder):
+    for path in sorted((FUZZ / "found").glob("*.input")):
+        campaign("--part", "kernel", "--built", "--folder", folder, "--replay", path)
