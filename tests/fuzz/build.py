@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import shmring
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-extension = Extension("kernel_target", ["kernel_target.pyx"], include_dirs=[shmring.get_include()],
+extension = Extension("kernel_target", ["kernel_target.pyx"], include_dirs=["include"],
                       extra_compile_args=["-std=gnu11", "-O2", "-g", "-w", *{pairs!r}])
 setup(name="kernel_target", ext_modules=cythonize([extension], quiet=True, compiler_directives=dict(
     language_level=3, boundscheck=False, wraparound=False, cdivision=True)))
@@ -35,9 +36,37 @@ def missing() -> str | None:
     return None if shutil.which("cc") or shutil.which("gcc") else "there is no C compiler"
 
 
+# Before the kernel reads or exchanges one chosen word, somebody else has changed it: at each access, which no racing thread can
+# do. Whoever waits for that word to stand still, or for an exchange to succeed, waits for ever.
+DISTURB = """
+extern const volatile void *shmring_restless[2];    /* the word, writable, and as others have it mapped; or NULL */
+extern uint64_t shmring_restless_step;
+static inline void shmring_disturb(const volatile void *word)
+{
+    if (word == shmring_restless[0] || word == shmring_restless[1])
+        *(volatile uint64_t *)shmring_restless[0] += shmring_restless_step;
+}
+#define SHMRING_DEFINE_WORD("""
+
+
+def disturbed_headers(folder: Path) -> None:
+    """The package's headers, in which every load and exchange of a shared word lets it be changed before."""
+    shutil.copytree(Path(shmring.get_include()), folder, dirs_exist_ok=True)
+    header = folder / "shmring" / "atomic.h"
+    text = header.read_text()
+    uses = r"\{ return __atomic_(load_n|compare_exchange_n)\("
+    text, loads = re.subn(uses, r"{ shmring_disturb(word); return __atomic_\1(", text)
+    text, pairs = re.subn(r"(    unsigned __int128 expected =)", r"    shmring_disturb(pair);\n\1", text)
+    text, places = re.subn(r"#define SHMRING_DEFINE_WORD\(", lambda _: DISTURB.strip("\n"), text, count=1)
+    if (loads, pairs, places) != (3, 1, 1):
+        raise RuntimeError(f"atomic.h looks different: {loads} loads and exchanges, {pairs} pairs, {places} places found")
+    header.write_text(text)
+
+
 def build(folder: Path) -> Path:
     """The extension `kernel_target`, in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
+    disturbed_headers(folder / "include")
     for source in HERE.iterdir():
         if source.suffix in (".pyx", ".pxd", ".c"):
             shutil.copy(source, folder)
@@ -60,7 +89,7 @@ def build_libfuzzer(folder: Path) -> Path | None:
     # Cython's atomics are 16 bytes, and its module code is not ours to check: no more than what finds errors of memory.
     checks = ["-fsanitize=fuzzer,address,undefined", "-fno-sanitize=alignment,pointer-overflow,function",
               "-fno-sanitize-recover=undefined"]
-    command = [clang, "-g", "-O1", "-std=gnu11", "-w", "-fwrapv", *PAIRS, *checks, f"-I{shmring.get_include()}",
+    command = [clang, "-g", "-O1", "-std=gnu11", "-w", "-fwrapv", *PAIRS, *checks, "-Iinclude",
                f"-I{sysconfig.get_path('include')}", "kernel_target.c", "libfuzzer.c", "-o", "kernel_fuzzer", *library]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if done.returncode:

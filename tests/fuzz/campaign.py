@@ -9,7 +9,7 @@ The work is done in children: one that crashes, or that uses more time for one i
 number of its input; the bytes are kept, and the run goes on behind it. Parts:
 
     kernel      damaged control words and records under every kernel function, millions of them (kernel_target.pyx)
-    pests       the same while another thread damages the same ring, and while one word never stands still
+    pests       the same while another thread damages the same ring
     libfuzzer   the same, but inputs are made from what they covered, under the address and undefined-behaviour sanitizers
     ports       a ring's file under Python's producers, consumers, observers, repair, statistics, opening, the command line
 """
@@ -34,6 +34,7 @@ import build  # noqa: E402
 
 SECONDS = 10  # of processor time that one step of a child may take; most take milliseconds
 MOST_FINDINGS = 20
+PESTS = 8
 
 
 class Progress:
@@ -113,31 +114,38 @@ def pests(args, findings: Findings) -> str:
     """Not to be repeated exactly, as two threads race: the seed decides what they do, not when."""
     import kernel_target as target
 
-    progress = Progress()
-    words = len(target.RESTLESS)
-    each = max(1, args.count // (words + 4)) if args.count else max(400, args.mutations // 200)
+    progress, cpus = Progress(), os.sched_getaffinity(0)
+    each = max(1, args.count // PESTS) if args.count else max(10_000, args.mutations // 50)
+    seconds = 0.5 if args.count else 10         # at least, so that the two threads really run at the same time
 
     def work(at: int, end: int) -> None:
         for number in range(at, end):
             target.run(args.seed, 0, 1, progress.words)  # makes the worlds
             progress.words[0] = number
             limited()
-            # The first ones damage anything; then each one changes one word, ever again.
-            pest = (lambda n=number: target.pester(args.seed + n)) if number < 4 else (
-                lambda n=number: target.unsettle(target.RESTLESS[n - 4]))
             counts: list[int] = []
-            thread = threading.Thread(target=lambda pest=pest, counts=counts: counts.append(pest()), daemon=True)
+
+            def disturb(number=number, counts=counts) -> None:
+                os.sched_setaffinity(threading.get_native_id(), {max(cpus)})
+                counts.append(target.pester(args.seed + number))
+
+            # Else they take turns on one CPU, if the machine is busy.
+            os.sched_setaffinity(threading.get_native_id(), {min(cpus)})
+            thread = threading.Thread(target=disturb, daemon=True)
             thread.start()
-            for start in range(0, each, 100):
+            until, start = time.monotonic() + seconds, 0
+            while start < each or time.monotonic() < until:
                 limited()
                 target.run(args.seed + 1 + number, start, 100, progress.words[8:])
+                start += 100
+            progress.words[4] += start
             target.leave_alone()
             thread.join()
             progress.words[3] += counts[0]
 
-    supervise("pests", work, 0, words + 4, progress, findings)
+    supervise("pests", work, 0, PESTS, progress, findings)
     args.done += progress.words[9]
-    return f"{each * (words + 4)} inputs, {progress.words[9]} mutations, {progress.words[3]} more by another thread meanwhile"
+    return f"{progress.words[4]} inputs, {progress.words[9]} mutations, {progress.words[3]} more by another thread meanwhile"
 
 
 def libfuzzer(args, findings: Findings) -> str:

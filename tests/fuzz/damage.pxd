@@ -7,7 +7,8 @@ from libc.string cimport memcpy, memmove, memset
 
 from shmring._core.atomic cimport load_relaxed_u64, u64
 from shmring._core.layout cimport (ABORTED, BOUNDARIES, CLAIMS, COMMITTED, NONE, Bell, ClaimedRange, Group, Header, Identity,
-                                   Producers, Slot, mark_pack, mark_position)
+                                   Producers, Slot, layout_data_offset, layout_participants_offset, mark_pack,
+                                   mark_position)
 from world cimport CAPACITY, GROUPS, PAGE, Input, World, pick, take
 
 
@@ -124,6 +125,18 @@ cdef inline uint64_t damage_value(const World* world, Input* input, uint64_t old
     return take(input, 2) * 16
 
 
+# Another geometry, whose numbers agree with each other, and perhaps with the segment; then perhaps one of them is changed.
+cdef inline void damage_identity(World* world, Input* input) noexcept nogil:
+    cdef Identity* identity = <Identity*> world.control
+    identity.max_groups = 1 + pick(input, 3) if pick(input, 4) else <uint32_t> take(input, 4)
+    identity.max_participants = 1 + pick(input, 80) if pick(input, 4) else <uint32_t> take(input, 4)
+    identity.page_bytes = <uint32_t> 1 << 10 + pick(input, 6)
+    identity.capacity = <uint64_t> 1 << 10 + pick(input, 4) if pick(input, 4) else <uint64_t> 1 << pick(input, 64)
+    identity.participants_offset = layout_participants_offset(identity.max_groups)
+    identity.data_offset = layout_data_offset(identity.max_groups, identity.max_participants, identity.page_bytes)
+    identity.segment_bytes = identity.data_offset + identity.capacity
+
+
 # Change something: a word, a run of bytes, or a record that is forged well.
 cdef inline void damage_once(World* world, Input* input) noexcept nogil:
     cdef uint32_t how = pick(input, 16)
@@ -138,6 +151,9 @@ cdef inline void damage_once(World* world, Input* input) noexcept nogil:
             memset(place + at, <int> take(input, 1), take(input, 1))
         else:
             memmove(place + at, world.control + PAGE + take(input, 2) % CAPACITY, take(input, 1))
+        return
+    if how == 2:
+        damage_identity(world, input)
         return
     if how == 1:                                                            # a forged record
         position = damage_position(world, input)

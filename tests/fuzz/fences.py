@@ -17,6 +17,16 @@ def part() -> None:
     _mmap(None, PAGE, _PROT_NONE, _PRIVATE_ANONYMOUS, -1, 0)
 
 
+def fill_holes() -> None:
+    """Make the holes between this process's mappings inaccessible, so that new mappings go below all of them."""
+    with open("/proc/self/maps") as lines:
+        starts = [int(line.split("-")[0], 16) for line in lines]
+    lowest = min(start for start in starts if start > 7 << 44)
+    for pages in (256, 64, 16, 4, 1):
+        while _mmap(None, pages * PAGE, _PROT_NONE, _PRIVATE_ANONYMOUS, -1, 0) > lowest:
+            pass
+
+
 def fence(path: str) -> tuple[int, int]:
     """Put an inaccessible page before and behind each of this process's mappings of the file, if there is none.
 

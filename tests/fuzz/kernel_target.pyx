@@ -3,7 +3,7 @@
 
 An input begins with the ring's geometry and its stage of life; each further byte chooses a damage or an act, which take their
 own arguments. The same bytes always do the same, so a crashing input can be replayed. `run` makes inputs from a seed and a
-number; libFuzzer (libfuzzer.c) makes them from what they covered. `pester` damages the ring that another thread works on.
+number; libFuzzer (libfuzzer.c) makes them from what they covered. `pester` damages the ring that another thread works on. In one input of eight, one word changes before each access to it.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -12,16 +12,25 @@ from shmring._core.doorbell cimport bell_arm
 from shmring._core.layout cimport RingMap, Slot
 
 from acts cimport act_consume, act_join_watcher, act_observe, act_produce, act_send
-from damage cimport damage_near, damage_once
+from damage cimport damage_once
 from tables cimport act_tables, table_join
 from world cimport (STAGES, WORLDS, Input, Stage, World, pick, stage_put_back, stage_take, world_make, world_view)
 
+cdef extern from * nogil:
+    """
+    const volatile void *shmring_restless[2];
+    uint64_t shmring_restless_step;
+    """
+    const void* shmring_restless[2]
+    uint64_t shmring_restless_step
+
 cdef enum:
     MOST_BYTES = 256
+    RESTLESS = 14           # words that `make_restless` knows
 
 cdef World worlds[WORLDS]
 cdef Stage stages[WORLDS][STAGES]
-cdef World* current = NULL
+cdef volatile int current = -1      # the world that inputs run in
 cdef bint is_ready = False
 
 # What was done, for the report.
@@ -95,6 +104,49 @@ cdef void prepare() noexcept nogil:
     is_ready = True
 
 
+cdef inline void make_restless(World* world, uint32_t which, uint32_t number) noexcept nogil:
+    """From here on a word changes before each access: see build.py. Above RESTLESS, none does."""
+    cdef Slot* slot = &world.map.participants[number % 6]
+    cdef bint is_marked = False
+    cdef char* word = NULL
+    shmring_restless_step = 16
+    if which == 0:
+        word, is_marked = <char*> &world.map.producers.tail, world.map.is_multi
+    elif which == 1:
+        word = <char*> &world.map.producers.reserve
+    elif which == 2:
+        word = <char*> &world.map.producers.moves
+    elif which == 3 or which == 4:
+        word, is_marked = <char*> &world.map.groups[number % 2].head, True
+    elif which == 5:
+        word, is_marked = <char*> &slot.granted, True
+    elif which == 6:
+        word = <char*> &slot.hold
+    elif which == 7:
+        word = <char*> &slot.intent_start
+    elif which == 8:
+        word = <char*> &slot.claims[0].start
+    elif which == 9:
+        word = <char*> &world.map.producers.boundaries[number].position
+    elif which == 10:
+        word = <char*> &world.map.groups[number % 2].attention
+    elif which == 11:
+        word = <char*> &world.map.groups[number % 2].state
+    elif which == 12:
+        word = <char*> &slot.state
+    elif which == 13:
+        word = world.data + 16 * number
+    if is_marked:
+        shmring_restless_step = 16 << 12
+    elif which == 2 or which >= 10:
+        shmring_restless_step = 1
+    shmring_restless[0] = word
+    shmring_restless[1] = NULL
+    if word != NULL:
+        shmring_restless[1] = (world.data_seen + (word - world.data) if which == 13 else
+                               world.control_seen + (word - world.control))
+
+
 cdef public void fuzz_one(const uint8_t* data, size_t size) noexcept nogil:
     """Run one input."""
     global done_inputs, current
@@ -106,8 +158,10 @@ cdef public void fuzz_one(const uint8_t* data, size_t size) noexcept nogil:
     input.data, input.size, input.at = data, size, 0
     kind = pick(&input, WORLDS)
     world = &worlds[kind]
+    shmring_restless[0] = shmring_restless[1] = NULL
     stage_put_back(&stages[kind][pick(&input, STAGES)], world)
-    current = world
+    make_restless(world, pick(&input, 8 * RESTLESS), pick(&input, 256))     # one input in eight
+    current = kind
     while input.at < input.size:
         step(world, &input)
     done_inputs += 1
@@ -171,68 +225,14 @@ def pester(uint64_t seed):
     is_pestering = 1
     with nogil:
         while is_pestering:
-            if current == NULL:
+            if current < 0:
                 continue
             for at in range(8):
                 (<uint64_t*> buffer)[at] = next_random(&random)
             input.data, input.size, input.at = buffer, 64, 0
-            damage_once(current, &input)
+            damage_once(&worlds[current], &input)
             count += 1
     return count
-
-
-RESTLESS = ("tail", "reserve", "moves", "head", "granted", "hold", "intent", "claim", "boundary", "header", "attention")
-
-
-def unsettle(str name):
-    """Change one word, ever again, until `leave_alone`: whoever waits for it to stand still waits for ever. Returns how often."""
-    global is_pestering
-    cdef int which = RESTLESS.index(name)
-    cdef uint64_t count = 0
-    cdef World* world
-    is_pestering = 1
-    with nogil:
-        while is_pestering:
-            world = current
-            if world != NULL:
-                count += 1
-                unsettle_once(world, which, count)
-    return count
-
-
-cdef inline void unsettle_once(World* world, int which, uint64_t count) noexcept nogil:
-    cdef Slot* slot = &world.map.participants[count % 6]
-    cdef uint64_t step = 16 * (count & 7)
-    cdef volatile uint64_t* word
-    if which == 0:
-        word = <uint64_t*> &world.map.producers.tail
-    elif which == 1:
-        word = <uint64_t*> &world.map.producers.reserve
-    elif which == 2:
-        (<volatile uint32_t*> &world.map.producers.moves)[0] += 1
-        return
-    elif which == 3:
-        word = <uint64_t*> &world.map.groups[0].head
-    elif which == 4:
-        word = <uint64_t*> &slot.granted
-    elif which == 5:
-        word = <uint64_t*> &slot.hold
-    elif which == 6:
-        word = <uint64_t*> &slot.intent_start
-    elif which == 7:
-        word = <uint64_t*> &slot.claims[0].start
-    elif which == 8:
-        word = <uint64_t*> &world.map.producers.boundaries[count & 31].position
-    elif which == 9:
-        # A record at every place, for whoever looks there next: an aborted one.
-        word = <uint64_t*> (world.data + 16 * (count & 255))
-        word[0] = ((damage_near(world) & ~<uint64_t> 4095) + 16 * (count & 255) | 2) ^ world.map.cookie
-        (<volatile uint32_t*> word)[2] = 0
-        return
-    else:
-        (<volatile uint32_t*> &world.map.groups[0].attention)[0] = count & 7
-        return
-    word[0] = word[0] + (step << 12 if which in (0, 3, 4) and (which != 0 or world.map.is_multi) else step)
 
 
 def leave_alone():

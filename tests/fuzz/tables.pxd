@@ -113,6 +113,7 @@ cdef inline void table_open(World* world) noexcept nogil:
     memset(&map, 0, sizeof(RingMap))
     if layout_attach(&map, world.control_seen, bytes, &fault) != OK:
         return
+    # What _attach does next: it maps so much, and points into it.
     check(map.data_offset <= bytes and map.capacity <= bytes - map.data_offset)
     check(<char*> &map.participants[map.n_participants] <= world.control_seen + map.data_offset)
     check(<char*> &map.groups[map.n_groups] <= <char*> map.participants)
