@@ -18,7 +18,8 @@
 # Judging a dead member's claims[0] (repair.pxd): it was won if and only if the head is (end, it), or `granted` says end: whoever
 # claims next says so first. Ranges in claims[1..] were won.
 # Invariant: hold is not above any range that I have; a scan of the gate that saw the head move sees the hold (gate.pxd).
-# Progress: lock-free: a failed exchange means that another member claimed. One member: wait-free.
+# Progress: lock-free: a failed exchange means that another member claimed; MOST_LOST of them in a row are damage. One member:
+# wait-free. The bounds are private counts in branches that have lost already: they move no access to a shared word.
 # Source: hazard pointers; the model is models/shared_group.pml, whose action names stand in brackets.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 

@@ -8,7 +8,8 @@
 #   producer: says how far it writes (reserve, or the tail of many), fence, bytes
 #
 # Invariant: bytes are handed out only if no producer may have begun to write over them by the time they were copied.
-# Progress: wait-free, but that a producer that laps it again and again makes it jump again and again.
+# Progress: wait-free, but that a producer that laps it again and again makes it jump again and again. It looks at the tail of many
+# LOOKS times, over one capacity of records that are not to be, and then lets its caller look at signals and the clock.
 # Source: sequence locks (Linux, Documentation/locking/seqlock.rst); Aeron's broadcast buffer. The model is models/observer.pml.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 

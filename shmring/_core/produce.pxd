@@ -9,7 +9,8 @@
 #       wins room first (reserve.pxd) and shows each record with its stamp. Killed in between: survivors close the gap.
 #
 # Invariant: position <= limit, and the bytes in between are ours alone: nobody needs them, nobody else writes them.
-# Progress: one producer: wait-free, and the groups are scanned only when the known room is used up. Many: lock-free.
+# Progress: one producer: wait-free, and the groups are scanned only when the known room is used up. Many: lock-free; MOST_LOST
+# exchanges lost in a row are damage.
 # Source: Lamport's ring with a cached remote index, as in rigtorp/SPSCQueue; reserve and commit as in Linux BPF ring buffers.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
