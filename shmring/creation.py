@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterable
 
-from shmring.errors import MappingError, MappingNotFound, RingExists, RingNotFound
+from shmring.errors import MappingError, MappingNotFound, RingExists, RingNotFound, mapping_error
 from shmring.naming import Place, parse_size, place_of
 from shmring.ring import LIMITS, Ring, format_segment, segment_size
 from shmring.trust import Trust, refuse_link
@@ -142,30 +142,36 @@ def _make(place: Place, shape: _Shape, mode: int, reserve: bool) -> Ring:
     if os.path.lexists(place.path):  # spares the work; the link below decides
         raise RingExists(errno.EEXIST, f"{place.name!r} exists already; open it, or remove it with shmring.unlink")
     folder = os.path.dirname(os.path.abspath(place.path))
-    fd, temporary = _unnamed_file(folder, mode)
+    action = f"create ring {place.name!r} of {shape.capacity} bytes"
+    ring = None
+    fd, temporary = _unnamed_file(folder, mode, action)
     try:
-        backing.extend(
-            fd,
-            shape.bytes(),
-            reserve=reserve,
-            in_memory=place.is_shm,
-            action=f"create ring {place.name!r} of {shape.capacity} bytes",
-            name=place.name,
-        )
+        backing.extend(fd, shape.bytes(), reserve=reserve, in_memory=place.is_shm, action=action, name=place.name)
         shape.format(fd)
-        _link(fd, temporary, place)
-        return Ring._attach(os.dup(fd), name_of(place))
+        ring = Ring._attach(backing.duplicate(fd), name_of(place))  # all that can fail comes before the name
+        _link(fd, temporary, place, action)
+    except BaseException:
+        if ring is not None:
+            ring.close()
+        raise
     finally:
         os.close(fd)
         if temporary is not None:
             os.unlink(temporary)
+    return ring
 
 
 def name_of(place: Place) -> str:
     return place.name if place.is_shm else os.path.abspath(place.path)
 
 
-def _unnamed_file(folder: str, mode: int) -> tuple[int, str | None]:
+def _in_its_class(error: OSError, action: str, name: str) -> OSError:
+    """The same error with the action and what to do about it, if errors.py has a class for it."""
+    explained = mapping_error(error.errno, action, name)
+    return error if type(explained) is MappingError else explained
+
+
+def _unnamed_file(folder: str, mode: int, action: str) -> tuple[int, str | None]:
     """A new file without a name in `folder`; where the file system has no such files, with a random one to be removed."""
     try:
         return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, mode), None
@@ -173,21 +179,27 @@ def _unnamed_file(folder: str, mode: int) -> tuple[int, str | None]:
         if error.errno == errno.ENOENT:
             raise RingNotFound(errno.ENOENT, f"the folder {folder!r} does not exist") from None
         if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
-            raise
+            raise _in_its_class(error, action, folder) from None
     temporary = os.path.join(folder, f".shmring-{os.urandom(8).hex()}")
     return os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, mode), temporary
 
 
-def _link(fd: int, temporary: str | None, place: Place) -> None:
+def _link(fd: int, temporary: str | None, place: Place, action: str) -> None:
     """Give the finished file its name, if nobody has it."""
     source = temporary or f"/proc/self/fd/{fd}"
-    anywhere = os.open("/", os.O_PATH | os.O_CLOEXEC)  # makes os.link follow the link in /proc
+    anywhere = -1
     try:
+        anywhere = os.open("/", os.O_PATH | os.O_CLOEXEC)  # makes os.link follow the link in /proc
         os.link(source, os.path.abspath(place.path), src_dir_fd=anywhere, follow_symlinks=True)
     except FileExistsError:
         raise RingExists(errno.EEXIST, f"{place.name!r} was created by somebody else meanwhile") from None
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise  # the text names what is missing
+        raise _in_its_class(error, action, place.name) from None
     finally:
-        os.close(anywhere)
+        if anywhere >= 0:
+            os.close(anywhere)
 
 
 def open_ring(

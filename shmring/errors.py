@@ -199,7 +199,7 @@ _BY_ERRNO = {
         "look for a seal (F_SEAL_WRITE, F_SEAL_GROW), an immutable file or a mount option; "
         "access='read' may be allowed",
     ),
-    errno.EROFS: (NotPermitted, "the file system is mounted read-only: use access='read'"),
+    errno.EROFS: (NotPermitted, "the file system is mounted read-only: use access='read', or readonly=True for a ring"),
     errno.EAGAIN: (LockLimit, "raise the limit (ulimit -l, RLIMIT_MEMLOCK), map less or leave out lock=True"),
     errno.EBADF: (BadDescriptor, "pass a descriptor that is open in this process"),
     errno.EINVAL: (BadGeometry, "size must be positive, offset a multiple of the page size"),

@@ -33,7 +33,7 @@ from shmring._core.snapshot cimport GroupSnapshot, snapshot_group, snapshot_hold
 from shmring.mapping cimport Mapping
 
 from shmring import evidence
-from shmring.errors import CorruptRing, MemberTaken, TooManyGroups
+from shmring.errors import CorruptRing, MappingError, MemberTaken, TooManyGroups, mapping_error
 
 # Descriptors whose locks must not survive in a forked child: it would keep them alive for a parent that died.
 lock_descriptors = set()
@@ -134,7 +134,12 @@ cdef class Registry:
     def open_lock_descriptor(self):
         """An open file description of our own for the segment, as locks belong to descriptions."""
         with descriptors_change:
-            fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+            except OSError as error:
+                missing = error.errno == errno.ENOENT
+                raise mapping_error(error.errno, f"open ring {self.name!r} once more, for a lock", self.name,
+                                    MappingError if missing else None, "/proc is not mounted" if missing else "") from None
             lock_descriptors.add(fd)
             return fd
 

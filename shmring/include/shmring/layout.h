@@ -186,7 +186,7 @@ struct shmring_participant {
     uint32_t pid;                   /* in its own pid namespace */
     shmring_u32 group;              /* consumer: the group's number */
     uint64_t start_time;            /* clock ticks since boot, field 22 of /proc/PID/stat */
-    uint64_t pid_namespace;         /* inode of /proc/PID/ns/pid */
+    uint64_t pid_namespace;         /* inode of /proc/PID/ns/pid; 0: pid and start_time tell others nothing */
     uint64_t generation;            /* counts the owners of this slot */
     uint8_t boot_id[16];            /* of the machine it runs (ran) on */
     /* written by members of its group */
