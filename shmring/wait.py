@@ -28,12 +28,11 @@ def wait(handles: Iterable[Consumer | Producer], timeout: float | None = None) -
 
     Raises
     ------
-    OSError
-        ENOSYS: the kernel has no futex_waitv (Linux before 5.16, or a seccomp filter).
     ValueError
         No handles, more than 128, or a closed one.
 
-    Cost: no thread, no descriptor; one futex_waitv call per sleep.
+    Cost: no thread, no descriptor; one futex_waitv call per sleep. Where the kernel has none (Linux before 5.16), or a seccomp
+    filter refuses it, a look every millisecond.
     """
     from shmring.waitv import wait_any
 

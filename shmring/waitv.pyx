@@ -1,17 +1,21 @@
-"""Waiting for several handles at once: what is behind `shmring.wait`. One futex_waitv call sleeps on all their words."""
+"""Waiting for several handles at once: what is behind `shmring.wait`. One futex_waitv call sleeps on all their words; where the
+kernel has none (Linux before 5.16), or a seccomp filter refuses it, the wait looks every millisecond.
+"""
 
 import os
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EAGAIN, EINTR, ETIMEDOUT
+from libc.errno cimport EAGAIN, EINTR, ENOSYS, EPERM, ETIMEDOUT
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from shmring._core.atomic cimport pause
-from shmring._core.futex cimport FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_waitv, now_ns
+from shmring._core.futex cimport FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_waitv, now_ns, sleep_until
 from shmring.participant cimport Participant
 from shmring.ring cimport deadline_after
 from shmring.waiter cimport LONGEST_DOUBT_NS, FIRST_DOUBT_NS, SHORT_SLICE_NS
+
+cdef bint is_refused = False            # futex_waitv, to this process
 
 
 def wait_any(handles, timeout):
@@ -66,6 +70,7 @@ cdef list ready_ones(list participants):
 
 cdef list park_any(list participants, int64_t deadline):
     """One time slice of sleep on all their words in one futex_waitv call."""
+    global is_refused
     cdef unsigned count = len(participants)
     cdef unsigned index
     cdef Waitv* waiters = <Waitv*> malloc(count * sizeof(Waitv))
@@ -95,13 +100,20 @@ cdef list park_any(list participants, int64_t deadline):
             if each.is_too_late():
                 return ready
         until = min(deadline, now_ns() + slice_ns)
-        with nogil:
-            result = futex_waitv(waiters, count, until)
+        if not is_refused:
+            with nogil:
+                result = futex_waitv(waiters, count, until)
+            is_refused = result == -ENOSYS or result == -EPERM
+        if is_refused:                      # our bits are set: who notifies takes us for sleepers, which costs it a wake
+            result = 0
+            until = min(until, now_ns() + SHORT_SLICE_NS)
+            with nogil:
+                sleep_until(until)
     finally:
         free(waiters)
         for each in begun:
             each.end_park()
             each.end_wait()
     if result < 0 and result not in (-EAGAIN, -EINTR, -ETIMEDOUT):
-        raise OSError(-result, f"shmring.wait needs futex_waitv, which Linux has since 5.16: {os.strerror(-result)}")
+        raise OSError(-result, f"shmring.wait: futex_waitv: {os.strerror(-result)}")
     return ready_ones(participants)
