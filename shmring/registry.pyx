@@ -339,8 +339,11 @@ cdef class Registry:
     def log_found(self):
         """Without the lock, as log handlers may do anything."""
         if self.found:
-            import logging
             found, self.found = self.found, []
+            try:
+                import logging
+            except (ImportError, OSError):
+                return              # its files cannot be read, say: whoever waits for a message has nothing to do with that
             for text in found:
                 logging.getLogger("shmring").info("ring %r: %s", self.name, text)
 
