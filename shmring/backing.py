@@ -211,7 +211,7 @@ def extend(
 
 def _allocate(fd: int, end: int) -> None:
     """Piece by piece, because a signal makes tmpfs give up, undo the whole piece and begin again: with a profiler's timer on, a
-    large one would never be finished (Linux before 6.17).
+    large one would never be finished; not so on the newest kernels.
     """
     for start in range(0, end, ALLOCATION_BYTES):
         os.posix_fallocate(fd, start, min(ALLOCATION_BYTES, end - start))

@@ -59,7 +59,7 @@ def _proc_is_ours() -> bool:
 
 
 def _time_is_everybodys() -> bool:
-    """Outside the first time namespace the start times that /proc tells are shifted: a living process would look like another."""
+    """Outside the first time namespace the start times in /proc are shifted: who lives would look like somebody else."""
     try:
         return os.stat("/proc/self/ns/time").st_ino == FIRST_TIME_NAMESPACE
     except FileNotFoundError:
@@ -101,8 +101,8 @@ def own_identity() -> Identity:
 
 
 def is_gone(who: Identity) -> bool:
-    """Is it certain that `who` lives no more? False when we cannot tell: of who is in another pid namespace, or hidden, or while
-    there is no descriptor to look with.
+    """Is it certain that `who` lives no more? False when we cannot tell: of who is in another pid namespace, or hidden, or
+    while there is no descriptor to look with.
     """
     try:
         me = own_identity()

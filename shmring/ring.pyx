@@ -231,6 +231,10 @@ cdef class Ring:
         try:
             with self.registry.lock():
                 self.registry.remove_group(name)
+            self.control.check()            # a cut file reads as zeros
+        except KeyError:
+            self.control.check()
+            raise
         finally:
             self.unpin()
 
@@ -238,6 +242,7 @@ cdef class Ring:
         """No more messages: producers get ShutDown at once, consumers after they have drained their group. For good."""
         self.check_writable()
         shutdown_begin(&self.map)
+        self.control.check()                # was the file cut? Then nobody else hears of it
 
     def repair(self):
         """Free what dead participants left: slots, roles, wait bits. Returns the number of participants found dead.
@@ -245,11 +250,14 @@ cdef class Ring:
         Nobody has to call it: whoever attaches repairs first, and whoever waits for longer than some milliseconds. What dead
         members had not released goes to other members of their group.
         """
+        cdef int found = 0
         self.check_writable()
         self.pin()
         try:
             with self.registry.lock():
-                return self.registry.repair()
+                found = self.registry.repair()
+            self.control.check()            # a cut file reads as zeros
+            return found
         finally:
             self.unpin()
 
@@ -345,7 +353,9 @@ cdef class Ring:
     @property
     def is_shutdown(self):
         self.check_open()
-        return shutdown_has_begun(&self.map)
+        has_begun = shutdown_has_begun(&self.map)
+        self.control.check()
+        return has_begun
 
     @property
     def closed(self):

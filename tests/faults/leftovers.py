@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import textwrap
 
-# Every such program has these. `fails_clean` tries a call with ever more of what is scarce: each time but the last it must raise
-# the error, and leave nothing.
+# Every such program has these. `fails_clean` tries a call with ever more of what is scarce: each time but the last it must
+# raise the error, and leave nothing.
 SWEEP = """
 import ctypes, errno, fcntl, mmap, posix_ipc, resource, traceback       # what is imported when needed, too
 from shmring import errors

@@ -35,7 +35,8 @@ def refuse(rules):
     head = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code), ctypes.addressof(program)))
     libc = ctypes.CDLL(None, use_errno=True)
     prctl = lambda *words: libc.prctl(*map(ctypes.c_ulong, words))
-    if prctl(38, 1, 0, 0, 0) != 0 or prctl(22, 2, ctypes.addressof(head)) != 0:    # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP: a filter
+    # PR_SET_NO_NEW_PRIVS, then PR_SET_SECCOMP with a filter.
+    if prctl(38, 1, 0, 0, 0) != 0 or prctl(22, 2, ctypes.addressof(head)) != 0:
         say("no seccomp:", os.strerror(ctypes.get_errno()))
         os._exit(0)
 """

@@ -70,8 +70,8 @@ def test_an_identity_that_could_not_be_read_for_want_of_descriptors_is_read_late
 
 
 def test_at_work_no_descriptor_is_needed(named, peer):
-    """With all descriptors in use messages flow, waits park, and the dead are left to somebody else. A time-out was the error for
-    too many files instead: it says who lives, and wanted to look in /proc."""
+    """With all descriptors in use messages flow, waits park, and the dead are left to somebody else. A time-out was the error
+    for too many files instead: it says who lives, and wanted to look in /proc."""
     with named.create(4096) as ring:
         other = peer(
             """
@@ -171,7 +171,7 @@ def test_too_few_mappings_fail_cleanly_at_every_step(named, peer):
 
 
 def test_a_file_over_the_limit_is_an_error_and_no_signal(named, peer):
-    """RLIMIT_FSIZE, with the default action of SIGXFSZ, which kills. A ring within it works; so does one that was there before."""
+    """RLIMIT_FSIZE, with the default action of SIGXFSZ, which kills. A ring within it works; so does one that was there."""
     with named.create(1 << 16) as ring, ring.producer() as tx:
         tx.send(b"before")
         other = peer(
@@ -215,7 +215,7 @@ def test_a_process_that_locks_all_its_memory_is_told_about_its_limit(unique_name
         libc = ctypes.CDLL(None, use_errno=True)
         assert libc.mlockall(2) == 0, os.strerror(ctypes.get_errno())       # MCL_FUTURE
         before = left("/dev/shm")
-        for call in (lambda: shmring.create(sys.argv[1] + "2", "1 MiB"), lambda: shmring.anonymous("1 MiB", max_participants=1024)):
+        for call in (lambda: shmring.create(sys.argv[1] + "2", "1 MiB"), lambda: shmring.anonymous("1 MiB")):
             made = None
             try:
                 made = call()

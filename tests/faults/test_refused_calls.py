@@ -1,4 +1,4 @@
-"""Where a seccomp filter, or an old kernel, refuses the calls that shmring is fast with: it works, and looks more often instead.
+"""Where a seccomp filter, or an old kernel, refuses the calls that shmring is fast with: it works, and looks more often.
 
 Both answers are tried: EPERM, as filters give, and ENOSYS, as a kernel does that does not know the call.
 """
