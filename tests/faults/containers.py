@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-# What such a program has. `enter` says "refused ..." and ends where this machine does not permit it; after it, a new pid namespace
-# has its first process, with pid 1, in the caller; it says "outside PID" first. Flags: sched.h and mount.h.
+# What such a program has. `enter` says "refused ..." and ends where this machine does not permit it; after it, a new pid
+# namespace has its first process, with pid 1, in the caller; it says "outside PID" first. Flags: sched.h and mount.h.
 ENTER = """
 # Whoever becomes somebody else may not be able to read the interpreter's files any more.
 import ctypes, encodings.ascii, fcntl, logging, posix_ipc, resource

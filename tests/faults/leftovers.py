@@ -25,7 +25,9 @@ def mapped():
         return sorted(line for line in lines if "ring" in line.rpartition("/")[2])
 
 def names(folder):
-    return sorted(name for name in os.listdir(folder) if "ring" in name)
+    mine = os.path.basename(sys.argv[1])        # others use /dev/shm, too
+    return sorted(name for name in os.listdir(folder)
+                  if name.startswith(mine) or (name.startswith(".shmring-") and folder != "/dev/shm"))
 
 def left(folder):
     return descriptors(), mapped(), names(folder)

@@ -15,8 +15,8 @@ import shmring
 
 pytestmark = pytest.mark.timeout(60, method="signal")
 
-# All ways to wait, each until a time-out and each until it is served by a handler; the time that passed is measured by a clock that
-# nobody changes: os.times() counts the machine's ticks.
+# All ways to wait, each until a time-out and each until it is served by a handler; the time that passed is measured by a clock
+# that nobody changes: os.times() counts the machine's ticks.
 WAITS = """
     def elapsed(call):
         began = os.times().elapsed
@@ -27,15 +27,13 @@ WAITS = """
     def empty(call):
         if call(): raise AssertionError("ready")
         raise TimeoutError
-    def until(moment, call):
-        sender.append(moment)
-        got = call()
-        return got
-    waits = {"park": WaitPolicy(held=0, spin_us=0, yields=0), "spin": "spin", "yield": WaitPolicy(held=0, spin_us=0, yields=10**9),
+    waits = {"park": WaitPolicy(held=0, spin_us=0, yields=0), "spin": "spin",
+             "yield": WaitPolicy(held=0, spin_us=0, yields=10**9),
              "patient": WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)}
     rings = shmring.create(sys.argv[1], 4096), shmring.create(sys.argv[1] + "2", 4096)
     for label, wait in waits.items():
-        with rings[0].producer(wait=wait) as tx, rings[0].consumer(wait=wait) as rx, rings[0].consumer(lossy=True, wait=wait) as seer, \\
+        with rings[0].producer(wait=wait) as tx, rings[0].consumer(wait=wait) as rx, \\
+                rings[0].consumer(lossy=True, wait=wait) as seer, \\
                 shmring.open(sys.argv[1], readonly=True) as looks, looks.consumer(lossy=True, wait=wait) as watcher, \\
                 rings[1].consumer(wait=wait) as other:
             calls = [lambda: rx.recv(0.1), lambda: rx.peek(0.1), lambda: rx.recv_many(3, 0.1), lambda: seer.recv(0.1),
@@ -61,7 +59,7 @@ WAITS = """
 """
 
 
-def test_a_time_of_day_that_jumps_by_years_changes_no_wait(unique_name, peer, clock_library, monkeypatch):  # noqa: F811
+def test_a_time_of_day_that_jumps_by_years_changes_no_wait(unique_name, peer, clock_library, monkeypatch):
     """At every look the time of day is another year: a wait that went by it would end at once, or never."""
     monkeypatch.setenv("LD_PRELOAD", str(clock_library))
     monkeypatch.setenv("SHMRING_REALTIME", "jump")
@@ -125,7 +123,8 @@ SURVIVOR = """
             except (TimeoutError, ZeroDivisionError): assert time.monotonic() - before >= 600
             else: say("somebody alive was taken for dead", label)
         stats = ring.stats()
-        say(stats.repairs, stats.aborted, all(each.alive for each in stats.participants), ring.repair(), len(stats.participants))
+        alive = all(each.alive for each in stats.participants)
+        say(stats.repairs, stats.aborted, alive, ring.repair(), len(stats.participants))
         say("hours" if time.monotonic() - began >= 2400 else time.monotonic() - began)
         hear()
         say(rx.recv() == bytes(10), rx.recv().decode())
@@ -133,8 +132,8 @@ SURVIVOR = """
 
 
 @pytest.mark.parametrize("parks", ["parks", "spins"])
-def test_a_peer_that_is_stopped_for_most_of_an_hour_is_alive(unique_name, peer, clock_library, monkeypatch, parks):  # noqa: F811
-    """It holds a claim that others wait behind, and a view that gates. For the survivor time runs two thousand times as fast."""
+def test_a_peer_that_is_stopped_for_most_of_an_hour_is_alive(unique_name, peer, clock_library, monkeypatch, parks):
+    """It holds a claim that others wait behind, and a view that gates. For the survivor time runs 2000 times as fast."""
     with shmring.create(unique_name, 4096):
         holder = peer(STOPPED, unique_name)
         holder.expect("holding")

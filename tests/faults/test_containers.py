@@ -1,4 +1,4 @@
-"""Participants in containers: other pid, time, mount and user namespaces, other users, file systems mounted for reading only."""
+"""Participants in containers: other pid, time, mount and user namespaces, other users, mounts for reading only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become
 
 OWN_PIDS = GUEST + "\nenter(PIDS, proc={})\nserve(shmring.open(sys.argv[1]))\n"
 OWN_TIME = GUEST + "\nenter(TIMES)\nserve(shmring.open(sys.argv[1]))\n"
-NOBODY = GUEST + "\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\nenter(PIDS, proc={})\nserve(shmring.open(sys.argv[1]))\n"
+NOBODY = OWN_PIDS.replace("\nenter(PIDS", "\nos.setgroups([]); os.setgid(65534); os.setuid(65534)\nenter(PIDS")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A file that is cut under its users: every kind of participant, in every kind of call, gets RingTruncated, and its process lives.
+"""A file that is cut under its users: every kind of participant, in every call, gets RingTruncated, and its process lives.
 
 (test_damage.py has the producers and the consumers of rings with one of each.)
 """
@@ -45,10 +45,13 @@ USER = """
         "members": pump, "batches": many, "into": into, "in place": reserve,
         "observer": lambda: observe(seer), "observer that may only read": lambda: observe(watcher),
         "observer that waits": lambda: watcher.recv(0.05), "latest": lambda: (pump(), seer.latest()),
-        "wait": lambda: shmring.wait([rx, group], 0.05), "iteration": lambda: (tx.send(bytes(3000)), next(iter(rx)), group.recv(0)),
-        "stats": ring.stats, "repair": ring.repair, "removing": lambda: ring.remove_group("spare"), "asking": lambda: ring.is_shutdown, "lag": lambda: (rx.lag, group.lag), "shutdown": ring.shutdown,
+        "wait": lambda: shmring.wait([rx, group], 0.05),
+        "iteration": lambda: (tx.send(bytes(3000)), next(iter(rx)), group.recv(0)),
+        "stats": ring.stats, "repair": ring.repair, "removing": lambda: ring.remove_group("spare"),
+        "asking": lambda: ring.is_shutdown, "lag": lambda: (rx.lag, group.lag), "shutdown": ring.shutdown,
         "new producer": lambda: attach(ring.producer), "new member": lambda: attach(ring.consumer),
-        "new group": lambda: attach(lambda: ring.consumer("new", ephemeral=True)), "opening": lambda: attach(lambda: shmring.open(sys.argv[1])),
+        "new group": lambda: attach(lambda: ring.consumer("new", ephemeral=True)),
+        "opening": lambda: attach(lambda: shmring.open(sys.argv[1])),
     }
     ring.consumer("spare").close()
     call = calls[sys.argv[2]]
@@ -72,11 +75,12 @@ USER = """
     say("alive")
 """
 
-CALLS = ["members", "batches", "into", "in place", "observer", "observer that may only read", "observer that waits", "latest", "wait",
-         "iteration", "stats", "repair", "removing", "asking", "lag", "shutdown", "new producer", "new member", "new group", "opening"]  # fmt: skip
+CALLS = ["members", "batches", "into", "in place", "observer", "observer that may only read", "observer that waits", "latest",
+         "wait", "iteration", "stats", "repair", "removing", "asking", "lag", "shutdown",
+         "new producer", "new member", "new group", "opening"]  # fmt: skip
 
-LOOKS_AT_CONTROL_PAGES = {"observer that waits", "wait", "stats", "repair", "removing", "asking", "lag", "shutdown", "new producer",
-                          "new member", "new group"}  # fmt: skip
+LOOKS_AT_CONTROL_PAGES = {"observer that waits", "wait", "stats", "repair", "removing", "asking", "lag", "shutdown",
+                          "new producer", "new member", "new group"}  # fmt: skip
 
 
 @pytest.mark.parametrize("left", ["nothing", "control", "half the data"])

@@ -1,5 +1,5 @@
-"""A file system that is full: creating says so with the numbers and leaves nothing; a ring without reserved pages says it when the
-page is missing."""
+"""A file system that is full: creating says so with the numbers and leaves nothing; without reserved pages a ring
+says it when the page is missing."""
 
 from __future__ import annotations
 
