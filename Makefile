@@ -5,7 +5,7 @@
 #   make models   check the Spin models of the protocols, all sizes and mutants (needs spin and gcc)
 #   make bench    measure, and write docs/benchmarks.md
 #   make fuzz     damage rings under everybody who uses them; MUTATIONS=10000000 and SEED=1 set how much
-#   make soak     the long tests; HOURS=8 sets how long
+#   make soak     everything at once with random kills, for HOURS=8, and a report in build/soak; then the other long tests
 #   make lint     ruff, and mypy on the types that users see
 #   make debug    the tests again, with the kernel's own assertions compiled in
 #   make clean    remove what was built
@@ -61,6 +61,7 @@ fuzz: $(BUILT)
 	$(BIN)/python tests/fuzz/campaign.py --mutations $(MUTATIONS) --seed $(SEED)
 
 soak: $(BUILT)
+	$(BIN)/python tests/programs/soak.py --hours $(HOURS)
 	SHMRING_SOAK_HOURS=$(HOURS) $(BIN)/python -m pytest -m soak --timeout 0
 
 lint: $(BUILT)

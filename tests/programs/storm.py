@@ -1,7 +1,8 @@
 """One storm over one ring: forks workers, kills, stops and continues them at random, replaces them, and checks what is left.
 
-Run as: storm.py CONFIG, which is JSON (tests/stress/test_storm.py makes it and says what each outcome may be). Prints a line of
-JSON: {"ok": ..., ...}. A process that has imported everything forks the workers, so that a death costs a few milliseconds.
+Run as: storm.py CONFIG, which is JSON (storm_variants.py makes it; tests/stress/test_storm.py says what each outcome may be).
+Prints a line of JSON: {"ok": ..., ...}. With - as CONFIG, one storm for each line of standard input. A process that has
+imported everything forks the workers, so that a death costs a few milliseconds.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import faulthandler
 import gc
+import itertools
 import json
 import os
 import random
@@ -47,21 +49,16 @@ class Storm:
         self.config = config
         self.folder = config["folder"]
         self.random = random.Random(config["seed"])
-        self.table = books.Table(config["kills"] * 4 + 2000)
+        self.table = books.Table(config["rows"])
+        self.numbers = itertools.count()
         self.living: dict[int, Life] = {}  # by pid
         self.ended: list[Life] = []
         self.kills = 0
         self.stops = 0
         self.replace = True
         self.checked_at = time.monotonic()
-        self.ring = shmring.create(
-            config["name"],
-            config["capacity"],
-            producers=config["producers"],
-            align=config["align"],
-            max_participants=config["max_participants"],
-            max_groups=config["max_groups"],
-        )
+        shape = {each: config[each] for each in ("capacity", "producers", "align", "max_participants", "max_groups")}
+        self.ring = shmring.create(config["name"], **shape) if config["name"] else shmring.anonymous(**shape)
         for group in config["groups"]:
             self.ring.consumer(group["name"], redeliver=group["redeliver"]).close()
         self.ring.remove_group("default")
@@ -69,9 +66,9 @@ class Storm:
     # ---- workers ---------------------------------------------------------------------------------------------
 
     def start(self, job) -> Life:
-        number = len(self.ended) + len(self.living)
+        number = next(self.numbers)
         log_path = os.path.join(self.folder, f"{number}.log") if job["role"] == "member" else None
-        inherits = self.random.random() < 0.5
+        inherits = self.random.random() < 0.5 or not self.config["name"]
         pid = os.fork()
         if pid == 0:
             self.work(number, job, inherits, log_path)
@@ -84,13 +81,17 @@ class Storm:
         try:
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # if the watchdog of the test ends the storm
             ring = self.ring if inherits else shmring.open(self.config["name"])
-            ROLES[job["role"]](number, self.table, self.config, ring, job, log_path).run()
+            self.worker(number, ring, job, log_path).run()
             code = 0
         except BaseException:
             sys.stderr.write(f"worker {number} {job}:\n{traceback.format_exc()}\n")
             sys.stderr.flush()
         finally:
             os._exit(code)
+
+    def worker(self, number, ring, job, log_path):
+        log = books.Log(log_path) if log_path else None
+        return ROLES[job["role"]](number, self.table, self.config, ring, job, log)
 
     def reap(self) -> None:
         """Take note of who ended, and replace them."""
@@ -126,7 +127,8 @@ class Storm:
     def jobs(self):
         config = self.config
         for _ in range(config["observers"]):
-            yield {"role": "observer", "doomed": "observer" in config["doomed"], "readonly": self.random.random() < 0.3}
+            readonly = bool(config["name"]) and self.random.random() < 0.3
+            yield {"role": "observer", "doomed": "observer" in config["doomed"], "readonly": readonly}
         for group in config["groups"]:
             for index in range(group["members"]):
                 doomed = "member" in config["doomed"] and (index > 0 or config["all_doomed"])
@@ -237,9 +239,9 @@ class Storm:
             words = [self.table.get(life.number, column) for column in range(books.ROW)]
             lines.append(f"worker {life.number} pid {life.pid} ({state}) silent {life.silent} s, row {words}, {life.job}")
         time.sleep(0.5)
-        kept = os.path.join("/tmp", f"shmring-storm-{self.config['seed']}.ring")
+        kept = os.path.join(self.folder, "ring")
         try:
-            shutil.copyfile(f"/dev/shm/{self.config['name']}", kept)
+            shutil.copyfile(segment_of(self.config["name"]), kept)
             lines.append(f"the ring is kept in {kept}")
             lines.append(json.dumps(self.ring.stats().as_dict(), indent=1))
         except Exception as error:
@@ -255,15 +257,26 @@ class Storm:
             os.waitpid(pid, 0)
 
 
-def main() -> None:
-    config = json.loads(sys.argv[1])
-    descriptors = len(os.listdir("/proc/self/fd"))
-    answer = os.fdopen(os.dup(1), "w")
-    errors = os.open(os.path.join(config["folder"], "stderr"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+def segment_of(name) -> str:
+    """Where the bytes of a ring can be read. Without a name: the memfd that this process has open."""
+    if name:
+        return name if "/" in name else f"/dev/shm/{name}"
+    paths = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
+    return next(path for path in paths if os.path.islink(path) and os.readlink(path).startswith("/memfd:"))
+
+
+def write_errors_to(folder: str) -> None:
+    errors = os.open(os.path.join(folder, "stderr"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(errors, 2)
     os.close(errors)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
+
+
+def run(config) -> dict:
+    """One storm, from the making of the ring to the check."""
+    write_errors_to(config["folder"])
+    descriptors = len(os.listdir("/proc/self/fd"))
     storm = Storm(config)
     gc.freeze()
     try:
@@ -273,14 +286,20 @@ def main() -> None:
         summary = storm_check.check(storm, rest)
         storm_check.check_room(storm)
         storm.ring.close()
-        left = len(os.listdir("/proc/self/fd")) - 1  # but `answer`
+        left = len(os.listdir("/proc/self/fd"))
         assert left == descriptors, f"descriptors: {descriptors} at first, {left} at the end"
         summary["ok"] = True
     except BaseException:
         summary = {"ok": False, "error": traceback.format_exc(), "scene": storm.describe()}
     finally:
         storm.end_all()
-    print(json.dumps(summary), file=answer, flush=True)
+        gc.unfreeze()
+    return summary
+
+
+def main() -> None:
+    for line in sys.stdin if sys.argv[1] == "-" else sys.argv[1:]:
+        print(json.dumps(run(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

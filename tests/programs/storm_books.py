@@ -48,7 +48,11 @@ def read_message(data) -> tuple[int, int]:
 RUN, FINISH, DRAIN = range(3)  # phases: producers leave at FINISH, receivers at DRAIN once there is nothing left
 STARTING, ATTACHED, CHANGING = range(3)  # states: CHANGING is in the middle of leaving or of attaching again
 STATE, BEATS, COMMITTED, GIVEN_UP, RECEIVED, LOST, ABANDONED, SESSIONS = range(8)
-ROW = 8
+KINDS = (  # messages by the call that moved them; and waits for one of several handles
+    "send", "try_send", "send_many", "reserve", "peek", "recv", "try_recv", "recv_many", "recv_into", "observed", "wait",
+)  # fmt: skip
+KIND = {kind: 8 + index for index, kind in enumerate(KINDS)}
+ROW = 8 + len(KINDS)
 
 
 class Table:
@@ -65,14 +69,21 @@ class Table:
     def phase(self, value: int) -> None:
         self.words[0] = value
 
+    def place(self, worker: int, column: int) -> int:
+        return ROW * (worker + 1) + column
+
     def get(self, worker: int, column: int) -> int:
-        return self.words[ROW * (worker + 1) + column]
+        return self.words[self.place(worker, column)]
 
     def set(self, worker: int, column: int, value: int) -> None:
-        self.words[ROW * (worker + 1) + column] = value
+        self.words[self.place(worker, column)] = value
 
     def add(self, worker: int, column: int, value: int = 1) -> None:
-        self.words[ROW * (worker + 1) + column] += value
+        self.words[self.place(worker, column)] += value
+
+    def moved(self, worker: int) -> dict[str, int]:
+        """How many messages it moved, by kind."""
+        return {kind: self.get(worker, column) for kind, column in KIND.items()}
 
 
 # ---- logs --------------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ def check(storm, rest) -> dict:
     check_counting_observer(lives, table, certain, stats)
     check_repairs(lives, stats)
     return {
+        **sum((Counter(table.moved(life.number)) for life in lives), Counter()),
         "kills": storm.kills,
         "stops": storm.stops,
         "sessions": sum(table.get(life.number, books.SESSIONS) for life in lives),

@@ -6,6 +6,7 @@ itself (torn bytes, an order that is not kept) is an AssertionError.
 
 from __future__ import annotations
 
+import errno
 import random
 import time
 
@@ -22,13 +23,26 @@ SESSIONS = (0, 1, 10, 100, 1000)  # operations between attaching and leaving
 class Worker:
     """`number`: its row of the table. `open_ring`: the ring, opened by this process or inherited."""
 
-    def __init__(self, number, table, config, ring, job, log_path=None):
+    def __init__(self, number, table, config, ring, job, log=None):
         self.number, self.table, self.config, self.ring, self.job = number, table, config, ring, job
         self.random = random.Random(f"{config['seed']} {number}")
-        self.log = books.Log(log_path) if log_path else None
+        self.log = log
 
     def beat(self) -> None:
         self.table.add(self.number, books.BEATS)
+
+    def moved(self, kind: str, count: int = 1) -> None:
+        self.table.add(self.number, books.KIND[kind], count)
+
+    def may_wait(self, *handles) -> None:
+        """Now and then, begin with a wait for one of several."""
+        if self.random.random() < 0.1:
+            try:
+                shmring.wait(handles, self.random.choice((0, 0.001, 0.01)))
+                self.moved("wait")
+            except OSError as error:  # a kernel without futex_waitv
+                if error.errno != errno.ENOSYS:
+                    raise
 
     def attach(self, make, until: int):
         """What `make` makes; None when the phase `until` came first. The tables may be full of those who died just now."""
@@ -91,6 +105,7 @@ class Writer(Worker):
             for _ in range(self.session()):
                 if self.table.phase >= books.FINISH:
                     break
+                self.may_wait(tx)
                 self.random.choices(*self.WAYS)[0](self, tx)
                 self.beat()
             if self.wants_to_die():
@@ -104,24 +119,25 @@ class Writer(Worker):
         length = self.random.randint(16, small if self.random.random() < 0.95 else large)
         return make_message(self.number, self.sequence + ahead, length)
 
-    def committed(self, count: int = 1) -> None:
+    def committed(self, kind: str, count: int = 1) -> None:
         self.sequence += count
+        self.moved(kind, count)
         self.table.set(self.number, books.COMMITTED, self.sequence)
 
     def send(self, tx) -> None:
         tx.send(self.next_message())
-        self.committed()
+        self.committed("send")
 
     def send_in_time(self, tx) -> None:
         try:
             tx.send(memoryview(self.next_message()), timeout=self.random.choice((0, 0.001)))
         except TimeoutError:
             return
-        self.committed()
+        self.committed("send")
 
     def try_send(self, tx) -> None:
         if tx.try_send(self.next_message()):
-            self.committed()
+            self.committed("try_send")
 
     def send_many(self, tx) -> None:
         batch = [self.next_message(ahead) for ahead in range(self.random.randint(1, MOST_AT_ONCE))]
@@ -129,7 +145,7 @@ class Writer(Worker):
             count = tx.send_many(batch, timeout=self.random.choice((None, None, 0.001)))
         except TimeoutError:
             return
-        self.committed(count)
+        self.committed("send_many", count)
 
     def write_in_place(self, tx) -> None:
         message = self.next_message()
@@ -137,7 +153,7 @@ class Writer(Worker):
         claim.view[: len(message)] = message
         self.dawdle()
         claim.commit(len(message))
-        self.committed()
+        self.committed("reserve")
 
     def give_up(self, tx) -> None:
         if not self.config["gives_up"]:
@@ -197,6 +213,8 @@ class Member(Worker):
             for _ in range(self.session()):
                 if self.is_over or self.log.is_full:
                     break
+                if not self.views:
+                    self.may_wait(rx)
                 if self.job["loose"]:
                     self.receive(rx)
                 else:
@@ -235,6 +253,7 @@ class Member(Worker):
             self.release_all()
             return
         producer, sequence = read_message(view.data)
+        self.moved("peek")
         if not view.redelivered:
             assert view.sequence > self.newest, f"order: {view.sequence} ({producer}, {sequence}) came after {self.newest}"
             self.newest = view.sequence
@@ -289,15 +308,15 @@ class Member(Worker):
             time.sleep(1)
 
     def receive(self, rx) -> None:
-        way = self.random.randrange(4)
+        way = self.random.choice(("recv", "try_recv", "recv_many", "recv_into"))
         timeout = self.timeout(False)
         try:
-            if way == 0:
+            if way == "recv":
                 messages = [rx.recv(timeout)]
-            elif way == 1:
+            elif way == "try_recv":
                 message = rx.try_recv()
                 messages = [] if message is None else [message]
-            elif way == 2:
+            elif way == "recv_many":
                 messages = rx.recv_many(self.random.randint(1, MOST_AT_ONCE), timeout)
             else:
                 buffer = bytearray(1 << 16)
@@ -307,6 +326,7 @@ class Member(Worker):
             return
         for message in messages:
             self.log.write(0, *read_message(message), books.PLAIN)
+        self.moved(way, len(messages))
 
 
 # ---- observers ---------------------------------------------------------------------------------------------
@@ -333,6 +353,8 @@ class Observer(Worker):
                 return
             self.order = {}
             for _ in range(self.session()):
+                if not readonly:
+                    self.may_wait(rx)
                 is_over = not self.look(rx, lambda: self.random.choice(self.WAYS)(self, rx))  # noqa: B023
                 if is_over:
                     break
@@ -359,6 +381,7 @@ class Observer(Worker):
             self.order[producer] = sequence
         assert rx.lost >= lost, "lost went down"
         self.table.add(self.number, books.RECEIVED, len(messages))
+        self.moved("observed", len(messages))
         self.table.set(self.number, books.LOST, rx.lost)
         self.beat()
         return True

@@ -1,6 +1,7 @@
 """Storms: producers, members and observers of one small ring are killed, stopped and continued at random, leave and join, and
 are replaced; then the books are checked. The storm itself is tests/programs/storm.py, the workers are in storm_workers.py, the
-rules in storm_check.py. A failure prints the configuration, seed included: `python tests/programs/storm.py CONFIG` repeats it.
+variants in storm_variants.py, the rules in storm_check.py. A failure prints the configuration, seed included:
+`python tests/programs/storm.py CONFIG` repeats it. For hours, and over every backing: `make soak`.
 
 Producers tell of a message after send returned; members tell of it before they release it (loose ones, which receive by copy:
 after). Told is certain; what a killed one did last may have happened untold. Per group, these are the allowed outcomes:
@@ -24,62 +25,16 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 import pytest
+from storm_variants import VARIANTS, configure
 
 import shmring
 
-LASTING = {"members": 2, "redeliver": True, "loose": False}
-ALL = ["producer", "member", "observer"]
-NORMAL = {
-    "capacity": 4096,
-    "align": 16,
-    "producers": "multi",
-    "writers": 3,
-    "observers": 2,
-    "groups": [{"name": "a", **LASTING}, {"name": "b", **LASTING, "loose": True}],
-    "ephemeral": 0,
-    "doomed": ALL,
-    "all_doomed": False,
-    "end": "shutdown",
-    "gives_up": True,
-    "fuses": 0.3,
-    "sizes": [200, 1200],
-}
-
-VARIANTS = {
-    "smallest ring": {"kills": 400},
-    "everybody is doomed": {"kills": 400, "all_doomed": True, "end": "phase", "align": 64},
-    "nearly always empty": {
-        "kills": 320,
-        "capacity": 1 << 16,
-        "writers": 2,
-        "groups": [{"name": "a", **LASTING, "members": 4}],
-    },
-    "at most once": {
-        "kills": 320,
-        "capacity": 8192,
-        "groups": [{"name": "a", **LASTING, "redeliver": False}, {"name": "b", **LASTING}],
-        "all_doomed": True,
-    },
-    "passing groups": {"kills": 320, "capacity": 16384, "ephemeral": 4, "groups": [{"name": "a", **LASTING}], "end": "phase"},
-    "one producer": {"kills": 320, "producers": "single", "writers": 1, "all_doomed": True},
-    "one producer at a time": {"kills": 160, "producers": "single", "writers": 2, "all_doomed": True, "end": "phase"},
-    "only producers die": {"kills": 160, "doomed": ["producer"]},
-    "only members die": {"kills": 160, "doomed": ["member"], "end": "phase", "capacity": 8192},
-    "what was begun is sent": {"kills": 160, "doomed": ["member"], "gives_up": False, "capacity": 16384},
-}
-
 
 def storm(peer, name, folder, seed, variant):
-    config = NORMAL | VARIANTS[variant] | {"name": name, "folder": str(folder), "seed": seed}
-    members = sum(group["members"] for group in config["groups"]) + config["ephemeral"]
-    others = config["writers"] + config["observers"] + 1  # one that counts
-    config["max_participants"] = members + others + 3  # some whose claims wait for a member
-    config["max_groups"] = len(config["groups"]) + (config["ephemeral"] + 1) // 2 + 1
     folder.mkdir()
-    text = json.dumps(config)
+    text = json.dumps(configure(variant, name, str(folder), seed))
     answer = json.loads(peer("storm.py", text).hear())
     if not answer.pop("ok"):
         pytest.fail(f"storm {variant!r}, seed {seed}: storm.py '{text}'\n{answer['error']}\n{answer['scene']}", pytrace=False)
@@ -96,16 +51,3 @@ def test_what_was_sent_arrives_whoever_is_killed(unique_name, peer, tmp_path, va
     assert sum(each["kills"] for each in VARIANTS.values()) >= 1000
     facts = storm(peer, unique_name, tmp_path / "storm", 1, variant)
     assert facts["kills"] >= VARIANTS[variant]["kills"] and facts["messages"] > 0
-
-
-@pytest.mark.soak
-def test_storms_for_hours(unique_name, peer, tmp_path):
-    until = time.monotonic() + 3600 * float(os.environ.get("SHMRING_SOAK_HOURS", "1"))
-    totals: dict[str, int] = {}
-    seed = 1
-    while seed == 1 or time.monotonic() < until:
-        for variant in VARIANTS:
-            facts = storm(peer, f"{unique_name}-{seed}", tmp_path / f"{seed}", seed, variant)
-            totals = {key: totals.get(key, 0) + facts.get(key, 0) for key in totals | facts}
-            seed += 1
-    print(f"{seed - 1} storms: {totals['kills']} kills, {totals['messages']} messages, {totals['redelivered']} redelivered")
