@@ -74,6 +74,10 @@ class Part:
         self.process.stdout.close()
 
 
+def segment_of(name: str) -> Path:
+    return Path(name if "/" in name else f"/dev/shm/{name}")
+
+
 class Soak:
     def __init__(self, hours: float, seed: int, folder: Path, console: Console) -> None:
         self.seed, self.folder, self.console = seed, folder, console
@@ -163,16 +167,17 @@ class Soak:
         kept = self.folder / f"failure-{len(self.tally.failures) + 1}"
         shutil.move(folder, kept)
         (kept / "config.json").write_text(json.dumps(config, indent=1))
+        if config["name"] and not (kept / "ring").exists() and segment_of(config["name"]).exists():
+            shutil.copyfile(segment_of(config["name"]), kept / "ring")
         answer = answer or {"error": "it ended, or was ended, without an answer", "scene": ""}
         (kept / "scene.txt").write_text(f"{answer['error']}\n{answer['scene']}\n")
         last = answer["error"].strip().rpartition("\n")[2]
         self.tally.failures.append(f"{what}, seed {config['seed']}: {last[:300]} (see {kept})")
-        self.console.print(f"[bold red]failure:[/] {what}", self.tally.failures[-1], markup=True)
+        self.console.print("FAILURE:", self.tally.failures[-1], markup=False, style="bold red")
 
     def remove(self, name: str | None) -> None:
         if name:
-            path = Path(name if "/" in name else f"/dev/shm/{name}")
-            path.unlink(missing_ok=True)
+            segment_of(name).unlink(missing_ok=True)
 
     # ---- the time --------------------------------------------------------------------------------------------
 
@@ -252,6 +257,8 @@ def main() -> int:
     args = parser.parse_args()
     folder = args.folder or Path("build/soak") / time.strftime("%Y%m%d-%H%M%S")
     folder = folder.absolute()
+    if folder.exists():
+        parser.error(f"{folder} is there already")
     folder.mkdir(parents=True)
     console = Console(highlight=False, soft_wrap=True)
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 24)
