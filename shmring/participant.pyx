@@ -11,12 +11,13 @@ import atexit
 import errno
 import os
 import weakref
+from _thread import get_ident
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from shmring._core.doorbell cimport WAKE_ALL, bell_ring
-from shmring._core.futex cimport lock_byte, membarrier_register
+from shmring._core.futex cimport lock_byte, membarrier_register, now_ns, sleep_until
 from shmring._core.layout cimport LOCK_PARTICIPANT, ROLE_PRODUCER, Slot
 from shmring._core.membership cimport (participant_depart, participant_enter, participant_group, participant_has_left,
                                        participant_is_free, participant_is_orphan, participant_join)
@@ -28,17 +29,38 @@ from shmring import evidence, policy as policies
 from shmring.errors import TooManyParticipants, WrongProcess
 from shmring.registry import close_lock_descriptor
 
+cdef enum:
+    LAST_LOOK_NS = 100000           # between two looks for threads that are still in a wait at the end
+    LAST_LOOKS = 20000              # then they are left to the kernel
+
 # Leaving with the interpreter is not dying: nobody should have to repair after it.
 attached = weakref.WeakSet()
+
+# The thread that ends the interpreter, once it does. All others are daemon threads then, which end without a word.
+ending_thread = None
 
 
 @atexit.register
 def leave_all():
-    for participant in list(attached):
+    global ending_thread
+    cdef int look
+    ending_thread = get_ident()
+    participants = list(attached)
+    for participant in participants:
         try:
             participant.close()
         except BufferError:
             pass                            # its memory is in use to the end; the kernel drops the lock
+    # The last thread that waits in a handle is the one that detaches it, for which it needs the GIL.
+    for look in range(LAST_LOOKS):
+        if not any([is_being_left(participant) for participant in participants]):
+            break
+        with nogil:
+            sleep_until(now_ns() + LAST_LOOK_NS)
+
+
+cdef bint is_being_left(Participant participant):
+    return participant.is_closed and participant.waiting and participant.slot != NULL and participant.pid == os.getpid()
 
 
 cdef class Participant(Waiter):
@@ -187,6 +209,8 @@ cdef class Participant(Waiter):
     cdef check(self):
         """Why is the cached epoch not the process's? Raises what the user must know, else brings it up to date."""
         if self.is_closed:
+            if ending_thread is not None and get_ident() != ending_thread:
+                raise SystemExit            # of this thread
             raise ValueError(f"this {self.role_name()} of ring {self.ring.name!r} is closed")
         if self.pid != os.getpid():
             raise WrongProcess(f"this {self.role_name()} of ring {self.ring.name!r} belongs to process {self.pid}; a forked "
