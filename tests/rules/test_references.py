@@ -1,0 +1,70 @@
+"""No public call keeps what it made: neither a Python object nor memory of C, whether it returns or raises."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import pytest
+from cycles import lent_bytes
+from public_calls import CALLS, Stage
+
+import shmring
+
+TIMES = 100
+SPECIAL = ("__enter__", "__exit__", "__iter__", "__next__", "__len__", "__getitem__", "__setitem__")
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory):
+    import conftest
+
+    made = Stage(f"{conftest.PREFIX}references", tmp_path_factory.mktemp("stage"))
+    for call in CALLS.values():
+        for _ in range(3):  # what is loaded, opened or kept once
+            call(made)
+            made.settle()
+    yield made
+    made.close()
+
+
+def kept(call, stage) -> str | None:
+    """What each call keeps, if it does so every time it is tried."""
+    for _ in range(5):
+        gc.collect()
+        memory, blocks = lent_bytes() or 0, sys.getallocatedblocks()
+        for _ in range(TIMES):
+            call(stage)
+            stage.settle()
+        gc.collect()
+        blocks, memory = sys.getallocatedblocks() - blocks, (lent_bytes() or 0) - memory
+        if blocks < TIMES // 4 and memory < 8 * TIMES:
+            return None
+    return f"{blocks / TIMES} objects, {memory / TIMES} bytes of C for each call"
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_keeps_nothing(stage, name):
+    assert (answer := kept(CALLS[name], stage)) is None, answer
+
+
+def test_every_public_call_is_measured():
+    tables = {name.partition(":")[0] for name in CALLS}
+    missing = []
+    for name in shmring.__all__:
+        each = getattr(shmring, name)
+        if isinstance(each, type) and not issubclass(each, BaseException):
+            fields = getattr(each, "__dataclass_fields__", ())
+            missing += [f"{name}.{method}" for method in dir(each) if is_call(method) and method not in fields]
+        elif not isinstance(each, type):
+            missing.append(name)
+    assert sorted(set(missing) - tables) == []
+
+
+def is_call(name: str) -> bool:
+    return name in SPECIAL or not name.startswith("_")
+
+
+def test_a_call_that_keeps_something_is_found(stage):
+    keeper = []
+    assert kept(lambda stage: keeper.append(object()), stage)
