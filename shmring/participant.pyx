@@ -10,6 +10,7 @@ afterwards. These modules do not declare themselves safe without a GIL, so a fre
 import atexit
 import errno
 import os
+import sys
 import weakref
 from _thread import get_ident
 
@@ -59,6 +60,27 @@ def leave_all():
             sleep_until(now_ns() + LAST_LOOK_NS)
 
 
+# The child of multiprocessing that has `leave_with_multiprocessing` among its finalizers.
+leaving_pid = 0
+
+
+cdef leave_with_child():
+    """Such a child ends with os._exit, and before Python 3.14 without atexit: it has finalizers of its own."""
+    global leaving_pid
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and leaving_pid != os.getpid() and process.parent_process() is not None:
+        from multiprocessing.util import Finalize       # it is loaded
+        leaving_pid = os.getpid()
+        Finalize(None, leave_with_multiprocessing, exitpriority=-1000)      # after all others
+
+
+def leave_with_multiprocessing():
+    import threading                                    # it is loaded
+    # Threads that it waits for afterwards may still need their handles.
+    if not any([not each.daemon for each in threading.enumerate() if each is not threading.current_thread()]):
+        leave_all()
+
+
 cdef bint is_being_left(Participant participant):
     return participant.is_closed and participant.waiting and participant.slot != NULL and participant.pid == os.getpid()
 
@@ -103,6 +125,7 @@ cdef class Participant(Waiter):
         self.epoch = process_epoch
         ring.participants.add(self)
         attached.add(self)
+        leave_with_child()
 
     cdef take_slot(self, uint32_t role, uint32_t group, uint64_t head):
         """The first slot that is free and whose life lock nobody holds (an orphaned child may hold a free one's); if there is

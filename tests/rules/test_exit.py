@@ -98,6 +98,22 @@ def test_os_exit_is_a_death(ends):
     assert (status, errors) == (0, "") and dead == len(QUIET) - 2  # but the ring, and who may only read
 
 
+@pytest.mark.parametrize("what", ["nothing more", "a daemon thread", "a thread", "a pool"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_workers_of_multiprocessing_that_end_are_no_dead(peer, unique_name, method, what):
+    """They end with os._exit, without atexit, and used to be found dead if their handles were in globals, as a pool's are."""
+    with shmring.create(unique_name, 4096) as ring, ring.consumer("all", start="latest") as rx:
+        parent = peer("exit_children.py", method, what, unique_name)
+        codes, left, dead = parent.hear().rsplit(" ", 2)
+        parent.finish()
+        assert codes == "[0]"
+        if what == "a thread":
+            # It is waited for after the worker has returned: nothing may be closed under it.
+            assert [rx.recv(0), rx.recv(0)] == [b"work", b"work"]
+        else:
+            assert (left, dead) == ("1", "0")  # we
+
+
 def test_a_fresh_interpreter_ends_silently_too(unique_name):
     """As above, without a fork before."""
     program = PROGRAMS / "exits.py"
