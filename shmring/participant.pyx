@@ -21,7 +21,7 @@ from shmring._core.doorbell cimport WAKE_ALL, bell_ring
 from shmring._core.futex cimport lock_byte, membarrier_register, now_ns, sleep_until
 from shmring._core.layout cimport LOCK_PARTICIPANT, ROLE_PRODUCER, Slot
 from shmring._core.membership cimport (participant_depart, participant_enter, participant_group, participant_has_left,
-                                       participant_is_free, participant_is_orphan, participant_join)
+                                       participant_is_free, participant_is_orphan, participant_join, participant_set_role)
 from shmring.ring cimport Ring
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport Waiter
@@ -152,7 +152,7 @@ cdef class Participant(Waiter):
         if lock_byte(self.life_fd, LOCK_PARTICIPANT + number, 0) != 0:
             return False
         memset(&fields, 0, sizeof(Slot))
-        fields.role = role
+        participant_set_role(&fields, role)
         fields.pid = me.pid
         fields.start_time = me.start_time
         fields.pid_namespace = me.pid_namespace

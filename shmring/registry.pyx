@@ -26,7 +26,7 @@ from shmring._core.membership cimport (group_begin, group_check, group_count, gr
                                        group_is_being_claimed, group_is_settled, group_members, group_set_exclusive, group_set_members,
                                        group_set_orphans, group_set_settled, group_share, group_state,
                                        group_unshare, participant_group,
-                                       participant_has_left, participant_is_active, participant_is_orphan)
+                                       participant_has_left, participant_is_active, participant_is_orphan, participant_role)
 from shmring._core.repair cimport ORPHANED, adopt_orphan, repair_bury, repair_free, repair_note
 from shmring._core.reserve cimport reserve_lately
 from shmring._core.snapshot cimport GroupSnapshot, snapshot_group, snapshot_hold, snapshot_tail
@@ -384,7 +384,7 @@ cdef class Registry:
         if number >= self.map.n_participants:
             return f"an impossible participant {number}"
         role = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}.get(
-            self.map.participants[number].role, "participant")
+            participant_role(&self.map.participants[number]), "participant")
         return f"{role} with pid {self.map.participants[number].pid}"
 
     cdef object describe_members(self, uint32_t number):
@@ -398,7 +398,7 @@ cdef class Registry:
         """Who writes the ring, for messages."""
         cdef uint32_t slot
         writers = [self.describe(slot) for slot in range(self.map.n_participants)
-                   if self.map.participants[slot].role == ROLE_PRODUCER and self.is_alive(slot)]
+                   if participant_role(&self.map.participants[slot]) == ROLE_PRODUCER and self.is_alive(slot)]
         if not writers:
             return "nobody"
         return ", ".join(writers[:8]) + (f" and {len(writers) - 8} more" if len(writers) > 8 else "")
@@ -432,7 +432,7 @@ cdef class Registry:
         """By the evidence, for who cannot repair."""
         cdef uint32_t slot
         for slot in range(self.map.n_participants):
-            if self.map.participants[slot].role == ROLE_PRODUCER and self.is_alive(slot):
+            if participant_role(&self.map.participants[slot]) == ROLE_PRODUCER and self.is_alive(slot):
                 return True
         return False
 
@@ -440,7 +440,7 @@ cdef class Registry:
         """The pid of a producer that is dead and was not found yet, or 0."""
         cdef uint32_t slot
         for slot in range(self.map.n_participants):
-            if (self.map.participants[slot].role == ROLE_PRODUCER and participant_is_active(&self.map.participants[slot])
+            if (participant_role(&self.map.participants[slot]) == ROLE_PRODUCER and participant_is_active(&self.map.participants[slot])
                     and not self.is_alive(slot)):
                 return self.map.participants[slot].pid
         return 0

@@ -6,7 +6,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from shmring._core.claim cimport claim_lag
 from shmring._core.layout cimport NONE, ROLE_CONSUMER, ROLE_OBSERVER, ROLE_PRODUCER, RingMap, Slot
-from shmring._core.membership cimport participant_group, participant_is_active
+from shmring._core.membership cimport participant_group, participant_is_active, participant_role
 from shmring._core.snapshot cimport (Counters, GroupSnapshot, snapshot_aborted, snapshot_counters, snapshot_group,
                                      snapshot_hold, snapshot_repairs, snapshot_tail)
 from shmring.ring cimport Ring
@@ -78,7 +78,7 @@ cdef object read_participant(Ring ring, uint32_t number):
     cdef uint32_t group = participant_group(slot)
     cdef Counters counters
     snapshot_counters(slot, &counters)
-    role = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}.get(slot.role, f"role {slot.role}")
+    role = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}.get(participant_role(slot), f"role {participant_role(slot)}")
     return ParticipantStats(
         slot=number,
         role=role,

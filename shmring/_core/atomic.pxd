@@ -1,11 +1,16 @@
 # Shared words. Declared without members, so that only these functions can read or write them.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 cdef extern from "shmring/atomic.h" nogil:
+    ctypedef struct u16 "shmring_u16":
+        pass
     ctypedef struct u32 "shmring_u32":
         pass
     ctypedef struct u64 "shmring_u64":
         pass
+
+    uint16_t load_relaxed_u16 "shmring_load_relaxed_u16" (const u16* word) noexcept
+    void store_relaxed_u16 "shmring_store_relaxed_u16" (u16* word, uint16_t value) noexcept
 
     uint32_t load_relaxed_u32 "shmring_load_relaxed_u32" (const u32* word) noexcept
     uint32_t load_acquire_u32 "shmring_load_acquire_u32" (const u32* word) noexcept

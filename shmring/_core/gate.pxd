@@ -24,7 +24,7 @@
 # Source: hazard pointers (M. Michael, 2004); the count is that of Linux's sequence locks.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (fence_compiler, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u32,
+from shmring._core.atomic cimport (fence_compiler, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u16, load_relaxed_u32,
                                    load_relaxed_u64)
 from shmring._core.doorbell cimport WAKE_ALL, bell_is_armed, bell_ring, lowest_bit
 from shmring._core.layout cimport (COMMITTED, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, NONE, Fault, Group, Header, OK,
@@ -85,7 +85,8 @@ cdef inline uint64_t gate_look_at_intent(const RingMap* ring, uint32_t number, u
     header = record_at(ring, start)
     # sync: record-stamped (acquire). The header is whole; pairs with (release) in record_stamp.
     state = load_acquire_u64(&header.stamp) ^ ring.cookie ^ start
-    if state == COMMITTED and header.participant != number + 1:
+    # Relaxed: ordered by the stamp.
+    if state == COMMITTED and load_relaxed_u16(&header.participant) != number + 1:
         return 0                        # another one won it
     return position - start
 

@@ -2,9 +2,9 @@
 #
 # `RingMap` is filled once at attach by `layout_attach`, which bounds-checks every number that it copies out of the identity
 # page. From then on the kernel uses only the private copies: a later change of the page by anybody cannot move a pointer.
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport fence_compiler, load_acquire_u64, u32, u64
+from shmring._core.atomic cimport fence_compiler, load_acquire_u64, u16, u32, u64
 
 cdef extern from "shmring/layout.h" nogil:
     const uint64_t MAGIC "SHMRING_MAGIC"
@@ -111,7 +111,7 @@ cdef extern from "shmring/layout.h" nogil:
 
     ctypedef struct Slot "struct shmring_participant":
         u32 state
-        uint32_t role
+        u32 role
         uint32_t pid
         u32 group
         uint64_t start_time
@@ -138,8 +138,8 @@ cdef extern from "shmring/layout.h" nogil:
     ctypedef struct Header "struct shmring_header":
         u64 stamp
         u32 length
-        uint16_t participant
-        uint16_t previous
+        u16 participant
+        u16 previous
 
 # Kernel results: 0 and above is success.
 cdef enum:

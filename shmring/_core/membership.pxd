@@ -65,13 +65,13 @@ cdef inline void participant_enter(RingMap* ring, uint32_t number, const Slot* f
     cdef Slot* slot = &ring.participants[number]
     cdef bint inherits = participant_is_orphan(slot)
     cdef int index
-    slot.role = fields.role
+    # Relaxed: all of these, as they are published with the state.
+    participant_set_role(slot, participant_role(fields))
     slot.pid = fields.pid
     slot.start_time = fields.start_time
     slot.pid_namespace = fields.pid_namespace
     memcpy(slot.boot_id, fields.boot_id, 16)
     slot.generation += 1
-    # Relaxed: all of these, as they are published with the state.
     participant_join(slot, load_relaxed_u32(&fields.group), head)
     store_relaxed_u64(&slot.messages, 0)
     store_relaxed_u64(&slot.bytes, 0)
@@ -118,6 +118,16 @@ cdef inline bint participant_is_orphan(const Slot* slot) noexcept nogil:
 cdef inline void participant_join(Slot* slot, uint32_t group, uint64_t head) noexcept nogil:
     store_relaxed_u32(&slot.group, group)
     store_relaxed_u64(&slot.granted, mark_pack(head, group + 1))
+
+
+# What it is. Relaxed: it changes under the registry lock only; without it, a snapshot (the slot may be another one's by now).
+cdef inline uint32_t participant_role(const Slot* slot) noexcept nogil:
+    return load_relaxed_u32(&slot.role)
+
+
+# Relaxed: as participant_role.
+cdef inline void participant_set_role(Slot* slot, uint32_t role) noexcept nogil:
+    store_relaxed_u32(&slot.role, role)
 
 
 # Relaxed: as participant_join.
@@ -183,7 +193,7 @@ cdef inline void participant_count_producer(RingMap* ring) noexcept nogil:
 cdef inline bint participant_any_producer(const RingMap* ring) noexcept nogil:
     cdef uint32_t number
     for number in range(ring.n_participants):
-        if participant_is_active(&ring.participants[number]) and ring.participants[number].role == ROLE_PRODUCER:
+        if participant_is_active(&ring.participants[number]) and participant_role(&ring.participants[number]) == ROLE_PRODUCER:
             return True
     return False
 
@@ -233,7 +243,7 @@ cdef inline uint32_t group_count(const RingMap* ring, uint32_t number, uint32_t 
 # Is participant `slot` a member of the group? Without the lock, a snapshot.
 cdef inline bint group_has_member(const RingMap* ring, uint32_t number, uint32_t slot) noexcept nogil:
     cdef const Slot* each = &ring.participants[slot]
-    return participant_is_active(each) and each.role == ROLE_CONSUMER and participant_group(each) == number
+    return participant_is_active(each) and participant_role(each) == ROLE_CONSUMER and participant_group(each) == number
 
 
 cdef inline uint32_t group_flags(const RingMap* ring, uint32_t number) noexcept nogil:

@@ -8,9 +8,13 @@
 #
 # A record is COMMITTED, or ABORTED: room that was reserved and given up, by its producer or for a dead one. Readers skip it;
 # its `participant` counts the messages that were to be there, for who counts what it missed.
+#
+# Observers, and members that have not won it yet, look at headers that a producer may be writing over. What they read counts only
+# if a look at the stamp, the tail or the head afterwards says so; but the reads themselves must not tear, so every field of a
+# header is a shared word.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (load_acquire_u64, load_relaxed_u32, load_relaxed_u64, prefetch,
+from shmring._core.atomic cimport (load_acquire_u64, load_relaxed_u16, load_relaxed_u32, load_relaxed_u64, prefetch, store_relaxed_u16,
                                    store_relaxed_u32, store_relaxed_u64, store_release_u64)
 from shmring._core.layout cimport (ABORTED, COMMITTED, EMPTY, HEADER_BYTES, Fault, Header, OK, RingMap, layout_fault)
 
@@ -44,8 +48,8 @@ cdef inline void record_expect(const RingMap* ring, uint64_t position) noexcept 
 cdef inline void record_write(const RingMap* ring, uint64_t position, uint32_t length, uint32_t mark) noexcept nogil:
     cdef Header* header = record_at(ring, position)
     store_relaxed_u32(&header.length, length)
-    header.participant = <uint16_t> mark
-    header.previous = 0
+    store_relaxed_u16(&header.participant, <uint16_t> mark)
+    store_relaxed_u16(&header.previous, 0)
     store_relaxed_u64(&header.stamp, (position | COMMITTED) ^ ring.cookie)
 
 
@@ -55,8 +59,8 @@ cdef inline void record_stamp(const RingMap* ring, uint64_t position, uint32_t l
     cdef Header* header = record_at(ring, position)
     # Relaxed: published with the stamp.
     store_relaxed_u32(&header.length, length)
-    header.participant = <uint16_t> participant
-    header.previous = <uint16_t> previous
+    store_relaxed_u16(&header.participant, <uint16_t> participant)
+    store_relaxed_u16(&header.previous, <uint16_t> previous)
     # sync: record-stamped (release). Publishes header and payload; pairs with (acquire) in record_look_stamped and
     # repair_previous_of. Without it a consumer may read the previous lap's bytes.
     store_release_u64(&header.stamp, (position | state) ^ ring.cookie)
@@ -95,4 +99,4 @@ cdef inline int record_look_stamped(const RingMap* ring, uint64_t position, uint
 
 # Messages that an ABORTED record takes the place of. Relaxed: its stamp was acquired.
 cdef inline uint64_t record_missing(const RingMap* ring, uint64_t position) noexcept nogil:
-    return record_at(ring, position).participant
+    return load_relaxed_u16(&record_at(ring, position).participant)

@@ -14,7 +14,7 @@
 # Source: the model is models/many_producers.pml for gaps, models/shared_group.pml for claims.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (add_u32, add_u64, fence_acquire, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u64,
+from shmring._core.atomic cimport (add_u32, add_u64, fence_acquire, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u16, load_relaxed_u64,
                                    store_relaxed_u64, store_release_u32, store_release_u64, u64)
 from shmring._core.claim cimport Reader, claim_store_hold
 from shmring._core.keep cimport claim_hold_lowest
@@ -23,7 +23,7 @@ from shmring._core.layout cimport (ABORTED, CLAIMS, GROUP_ACTIVE, GROUP_DROP, HE
                                    SLOT_FREE, SLOT_ORPHAN, TENTATIVE, Fault, Header, OK, RingMap, Slot, mark_owner,
                                    mark_pack, mark_position)
 from shmring._core.membership cimport (group_flags, group_set_orphans, group_state, participant_clear_bits, participant_group,
-                                       participant_miss, participant_set_sole, participant_sole)
+                                       participant_miss, participant_role, participant_set_sole, participant_sole)
 from shmring._core.record cimport record_at, record_look, record_look_stamped, record_span, record_stamp
 from shmring._core.reserve cimport intent_read
 
@@ -51,7 +51,8 @@ cdef inline bint repair_previous_of(const RingMap* ring, uint64_t position, uint
     # After the intents: whoever reserved there stamps before its intent goes.
     # sync: record-stamped (acquire). The header is whole; pairs with (release) in record_stamp.
     word = load_acquire_u64(&header.stamp)
-    mark[0] = header.previous
+    # Relaxed: ordered by the stamp, and by the fence.
+    mark[0] = load_relaxed_u16(&header.previous)
     # sync: lapping (fence, observer). The header was read before the stamp is looked at again; pairs with (fence, producer) in
     # produce_extend and reserve_exchange. Without it a later lap's bytes could pass for the mark.
     fence_acquire()
@@ -182,7 +183,7 @@ cdef inline int repair_bury(RingMap* ring, uint32_t number, bint died, uint64_t*
     cdef uint32_t group = participant_group(slot)
     missing[0] = 0
     participant_clear_bits(ring, number)
-    if slot.role == ROLE_PRODUCER:
+    if participant_role(slot) == ROLE_PRODUCER:
         if ring.is_multi and not repair_close(ring, number, missing):
             missing[0] = 0
         if participant_sole(ring) == number + 1:

@@ -19,6 +19,7 @@
 
 #include <stdint.h>
 
+typedef struct { uint16_t value; } shmring_u16;
 typedef struct { uint32_t value; } shmring_u32;
 typedef struct { uint64_t value; } shmring_u64;
 
@@ -42,6 +43,7 @@ _Static_assert(__atomic_always_lock_free(sizeof(uint64_t), 0), "64-bit words mus
     static inline uint##BITS##_t shmring_and_u##BITS(shmring_u##BITS *word, uint##BITS##_t bits)                              \
     { return __atomic_fetch_and(&word->value, bits, __ATOMIC_SEQ_CST); }
 
+SHMRING_DEFINE_WORD(16)
 SHMRING_DEFINE_WORD(32)
 SHMRING_DEFINE_WORD(64)
 #undef SHMRING_DEFINE_WORD

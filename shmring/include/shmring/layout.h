@@ -182,7 +182,7 @@ struct shmring_claim {
 struct shmring_participant {
     /* written by the participant when it attaches and when it leaves, by repair afterwards */
     _Alignas(SHMRING_PAIR) shmring_u32 state;
-    uint32_t role;
+    shmring_u32 role;
     uint32_t pid;                   /* in its own pid namespace */
     shmring_u32 group;              /* consumer: the group's number */
     uint64_t start_time;            /* clock ticks since boot, field 22 of /proc/PID/stat */
@@ -213,8 +213,8 @@ struct shmring_participant {
 struct shmring_header {
     shmring_u64 stamp;
     shmring_u32 length;             /* bytes of payload */
-    uint16_t participant;           /* who wrote it: slot + 1 */
-    uint16_t previous;              /* many producers: the mark of the reservation before its own */
+    shmring_u16 participant;        /* who wrote it: slot + 1 */
+    shmring_u16 previous;           /* many producers: the mark of the reservation before its own */
 };
 
 #define SHMRING_AT(type, member, offset) \
