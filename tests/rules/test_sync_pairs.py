@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
 
 import pytest
+from accesses import all_edges, comments_joined, edges_in
 from sources import functions_of, kernel_files, sources
 
 PARTNER = {
@@ -43,47 +43,7 @@ ORDERS = {
 }
 MAY_ORDER = {"add_u32": ("release",), **dict.fromkeys(("cas_u32", "cas_u64", "cas_pair"), ("release", "acquire"))}
 
-_SYNC = re.compile(r"sync: ([a-z-]+) \(([a-z, ]+)\)\.?([^\n]*?)(?=\n|$|sync: )", re.DOTALL)
 _CALL = re.compile(rf"\b({'|'.join([*ORDERS, *MAY_ORDER])})\(")
-
-
-@dataclass(frozen=True)
-class Edge:
-    name: str
-    kind: str
-    text: str
-    where: str
-    function: str
-
-
-def comments_joined(lines: list[str]) -> list[tuple[int, str]]:
-    """(line index of the last line, text) of each run of comment lines."""
-    runs, begun = [], []
-    for index, line in enumerate([*lines, ""]):
-        if line.strip().startswith("#"):
-            begun.append(line.strip().lstrip("# "))
-        elif begun:
-            runs.append((index - 1, " ".join(begun)))
-            begun = []
-    return runs
-
-
-def edges_in(text: str, where: str, function: str) -> list[Edge]:
-    found = []
-    for part in re.split(r"(?=sync: )", text)[1:]:
-        match = re.match(r"sync: ([a-z-]+) \(([^)]*)\)(.*)", part, re.DOTALL)
-        assert match, f"{where}: cannot read {part[:60]!r}"
-        found.append(Edge(match[1], match[2], match[3], where, function))
-    return found
-
-
-def all_edges() -> list[Edge]:
-    found = []
-    for path in kernel_files():
-        for function in functions_of(path):
-            for last, text in comments_joined(function.body):
-                found += edges_in(text, f"{path.name}:{function.line + last + 1}", function.name)
-    return found
 
 
 def test_edges_are_named_in_the_bodies_of_kernel_functions_only():
