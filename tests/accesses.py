@@ -97,7 +97,10 @@ def accesses_of(function: Function) -> list[Access]:
         beside = steps_in(line.partition("#")[2]) if not line.strip().startswith("#") else set()
         for call in _CALL.finditer(lines[index]):
             found.append(Access(function.file.stem, function.name, function.line + header_lines + index, call[1],
-                                _first_argument(lines[index][call.end():]), tuple(edges), frozenset(beside or steps or above)))
+                                _first_argument(lines[index][call.end():]),
+                                tuple(edges) if call[1] in (*ORDERING, *EXCHANGES) else (), frozenset(beside or steps or above)))
+            if found[-1:] and found[-1].edges:
+                edges = []  # they name one access
     return found
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from accesses import Access
-from sources import HEADERS, KERNEL, ROOT
+from sources import HEADERS, KERNEL, ROOT, functions_of, kernel_files
 
 PROGRAM = ROOT / "tests" / "kernel"
 FLAGS = ["-std=gnu11", "-g", "-w", "-ffunction-sections", "-fdata-sections"]
@@ -109,6 +109,19 @@ def compile_c(copy: Copy, source: Path, output: str, compiler: str, *flags: str)
     command = [compiler, *FLAGS, *flags, f"-I{copy.headers}", *_python_headers(copy), "-o", str(target), str(source), *ends]
     _run(command, copy.folder)
     return target
+
+
+def write_whole_kernel(copy: Copy) -> str:
+    """A module that uses every function of the kernel, so that all of them are compiled. Returns its name."""
+    lines, names = [], []
+    for path in kernel_files():
+        found = [function.name for function in functions_of(path)]
+        if found:
+            lines.append(f"from shmring._core.{path.stem} cimport {', '.join(found)}")
+            names += found
+    lines += ["cdef void* used[" + str(len(names)) + "]", *(f"used[{index}] = <void*> {name}" for index, name in enumerate(names))]
+    (copy.folder / "whole_kernel.pyx").write_text("\n".join(lines) + "\n")
+    return "whole_kernel"
 
 
 def needed(*tools: str) -> None:
