@@ -110,7 +110,7 @@ end:
 #endif
 #define LOOK_AT(g) atomic { if :: (bits & (1 << g)) && CONCERNS(g) -> due = due | (1 << g) :: else fi }
 
-/* N5 */
+/* [N5] */
 inline RING(g) {
   if
   :: due & (1 << g) ->
@@ -141,9 +141,9 @@ again:
   :: at < MSG ->
      atomic { if :: n = 1 :: at + 2 <= MSG -> n = 2 fi };
      MAYDIE(0);
-     atomic { drain_producer(); store = at + n; stored = 1 };                  /* N1 */
+     atomic { drain_producer(); store = at + n; stored = 1 };                  /* [N1] */
      MAYDIE(1);
-     if                                                                        /* N2 */
+     if                                                                        /* [N2] */
 #ifndef NO_MUST_FENCE
      :: !armed && registered -> goto published
      :: armed || !registered -> skip
@@ -154,9 +154,9 @@ again:
      fi;
      MAYDIE(1);
 #ifndef NO_N3
-     atomic { drain_producer() };                                              /* N3 */
+     atomic { drain_producer() };                                              /* [N3] */
 #endif
-     atomic { bits = parked; if :: bits == 0 -> goto published :: else fi };   /* N4 */
+     atomic { bits = parked; if :: bits == 0 -> goto published :: else fi };   /* [N4] */
      LOOK_AT(0);
 #if GROUPS == 2
      LOOK_AT(1);
@@ -191,7 +191,7 @@ again:
      MEMBERDIES
   :: break                                                 /* no more calls from this thread */
 #ifndef DISARM_WHILE_PARKED
-  :: atomic { is_armed[g] && n_parked[g] == 0 ->           /* calm_down */
+  :: atomic { is_armed[g] && n_parked[g] == 0 ->           /* calm_down [calm] */
 #else
   :: atomic { is_armed[g] ->
 #endif
@@ -209,13 +209,13 @@ again:
 #ifdef MEMBARRIER_FIRST
            atomic { if :: registered -> drain_producer() :: else fi };
 #endif
-           atomic { drain_member(g); armed = armed | (1 << g) };               /* W1 */
+           atomic { drain_member(g); armed = armed | (1 << g) };               /* [W1] */
            MEMBERDIES;
 #if !defined(NO_MEMBARRIER) && !defined(MEMBARRIER_FIRST)
            atomic { if :: registered -> drain_producer() :: else fi }
 #endif
         fi;
-        atomic { n_parked[g]++; if :: parked & (1 << g) :: else -> bit_stored[g] = 1 fi };                       /* W2 */
+        atomic { n_parked[g]++; if :: parked & (1 << g) :: else -> bit_stored[g] = 1 fi };                       /* [W2] */
 #if defined(CURSOR_UNFENCED)
         atomic { parked = parked | (1 << g); bit_stored[g] = 0 };
 #elif !defined(NO_W2_FENCE)
@@ -223,9 +223,9 @@ again:
 #endif
         MEMBERDIES;
 #ifndef LOOK_FIRST
-        s = seq[WORD(g)];                                                      /* W3 */
+        s = seq[WORD(g)];                                                      /* [W3] */
 #ifndef NO_SECOND_LOOK
-        is_ready = READY(g);                                                   /* W4 */
+        is_ready = READY(g);                                                   /* [W4] */
 #endif
 #else
         is_ready = READY(g);
@@ -235,7 +235,7 @@ again:
         :: is_ready
         :: else ->
            DROP_GIL;
-           atomic { if :: seq[WORD(g)] == s -> asleep[me] = 1 :: else fi; s = 0 };                               /* W5 */
+           atomic { if :: seq[WORD(g)] == s -> asleep[me] = 1 :: else fi; s = 0 };                               /* [W5] */
            if
            :: !asleep[me]
            :: atomic { slices && asleep[me] -> asleep[me] = 0 }
@@ -245,7 +245,7 @@ again:
            fi;
            TAKE_GIL
         fi;
-        atomic {                                                               /* W6 */
+        atomic {                                                               /* [W6] */
           n_parked[g]--; s = 0;
 #ifndef UNPARK_SHARED
           if
@@ -284,7 +284,7 @@ dead:                                                      /* its stores become 
     if :: goto out :: skip fi
   };
 #ifndef REPAIR_CLEARS_ALL
-  armed = armed & ~(1 << g);
+  armed = armed & ~(1 << g);                               /* [clear bits] */
   parked = parked & ~(1 << g);
 #else
   armed = 0;
@@ -304,7 +304,7 @@ out:
 proctype closer() {
   if
   :: skip
-  :: down = 1;                                             /* with the fence */
+  :: down = 1;                                             /* [shutdown], with the fence */
      atomic { bump(WORD(0)) };
      atomic { asleep[0] = 0; asleep[2] = 0 };
 #if GROUPS == 2

@@ -72,7 +72,7 @@ inline scan_pass(gate) {
   n = 0;
   do
   :: n < NG ->
-     st = state[n];
+     st = state[n];                                        /* [scan] */
      if
      :: st != FREE ->
         h = head[n];
@@ -111,9 +111,9 @@ scan:
      found = published;
 #endif
 #ifndef NO_SCAN_FENCE
-     atomic { drain_producer() };
+     atomic { drain_producer() };                          /* [scan fence] */
 #endif
-     atomic { counted = joins };
+     atomic { counted = joins };                           /* [counted] */
      scan_pass(found);
 #ifndef WAS_ONE_PASS
      if                                                    /* a group was made meanwhile: look again */
@@ -139,14 +139,14 @@ proctype old_member() {
   :: atomic { mine < tail -> drain_old(); mine++; old_store = mine; old_stored = 1 }
 #ifdef REUSE
   :: atomic { !lock && crashes == CRASHES -> lock = 1 };    /* remove_group */
-     atomic { drain_old(); state[older] = FREE; lock = 0; break }
+     atomic { drain_old(); state[older] = FREE; lock = 0; break }              /* [end] */
 #endif
   :: finished && mine == tail -> break
   od;
   old_gone = 1
 }
 
-/* group_lowest_head, into `found`; it reads the settled groups one by one, and tail if there are none */
+/* group_lowest_head [lowest], into `found`; it reads the settled groups one by one, and tail if there are none */
 inline lowest_head(found) {
   atomic { found = NONE; n = 0 };
   do
@@ -154,7 +154,7 @@ inline lowest_head(found) {
      atomic { if :: n != entry && state[n] == ACTIVE -> found = LESS(found, head[n]) :: else fi; n++ }
   :: else -> n = 0; break
   od;
-  if :: found == NONE -> found = tail :: else fi
+  if :: found == NONE -> found = tail :: else fi           /* [tail] */
 }
 
 #define MAYDIE if :: skip :: atomic { crashes < CRASHES -> crashes++; goto dead } fi
@@ -192,11 +192,11 @@ proctype joiner() {
 #ifdef COUNT_FIRST
   joins++;
 #endif
-  atomic { joined_entry = entry; joined_head = found; joined_state = JOINING };
+  atomic { joined_entry = entry; joined_head = found; joined_state = JOINING };        /* [begin] */
   MAYDIE;
 #if !defined(NO_JOIN_COUNT) && !defined(COUNT_FIRST) && !defined(COUNT_LAST)
 #ifndef NO_JOIN_FENCE
-  atomic { drain_joiner(); joins++ };                      /* counted by a read-modify-write, then the fence */
+  atomic { drain_joiner(); joins++ };                      /* [count]: a read-modify-write, then the fence */
 #else
   joins++;
 #endif
@@ -217,7 +217,7 @@ proctype joiner() {
 #ifdef COUNT_LAST
   joins++;
 #endif
-  atomic { drain_joiner(); joined_entry = entry; joined_head = found; joined_state = ACTIVE };
+  atomic { drain_joiner(); joined_entry = entry; joined_head = found; joined_state = ACTIVE };         /* [settle] */
   MAYDIE;
 attached:
   atomic { drain_joiner(); found = 0; tail_before = 0; lock = 0; ended++ };

@@ -147,7 +147,7 @@ proctype joiner(byte me) {
         fi
      fi;
 #endif
-     STEP(settled = 1)
+     STEP(settled = 1)                                     /* [settled] */
   fi;
   atomic { shared = 1; lock = 0 };
   do

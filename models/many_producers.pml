@@ -31,7 +31,7 @@
 #endif
 #define NONE 255
 #define ALIVE 0
-#define GONE 1                    /* dead, or left */
+#define GONE 1                    /* dead, or left [leave] */
 #define FREE 2
 #define COMMITTED 1
 #define ABORTED 2
@@ -83,7 +83,7 @@ inline complete(p, what) {
 proctype producer(byte me) {
   byte at, mark, span, gate, pos, end, before, n;
 enter:
-  atomic { at = tail; mark = tail_mark };                  /* produce_start */
+  atomic { at = tail; mark = tail_mark };                  /* produce_start [tail] */
   do
   :: atomic { at < END -> if :: span = 1 :: at + 2 <= END -> span = 2 fi };
      do                                                    /* produce_win */
@@ -92,7 +92,7 @@ enter:
         STEP(intent_start[me] = NONE);                     /* [intend: NONE] */
 #endif
 #ifdef HELD
-        STEP(hold[me] = at);                               /* [hold] */
+        STEP(hold[me] = at);                               /* [intend], too */
 #endif
 #ifndef LATE_INTENT
         STEP(atomic { intent_span[me] = span; intent_mark[me] = mark });
@@ -119,7 +119,7 @@ enter:
           at = tail; mark = tail_mark;
           if :: at + span > END -> goto gone :: else fi
         };
-        gate = LESS(at, head);                             /* gate_scan: heads first */
+        gate = LESS(at, head);                             /* gate_scan [scan]: heads first */
 #ifdef HELD
         do
         :: n < SLOTS -> atomic { if :: n != me -> gate = LESS(gate, hold[n]) :: else fi; n++ }
@@ -155,11 +155,11 @@ enter:
      od;
      atomic { pos = 0; end = 0; before = 0 };
 #ifdef HELD
-     STEP(hold[me] = NONE)                                 /* [release] */
+     STEP(hold[me] = NONE)                                 /* [withdraw] */
 #endif
   :: break
   od;
-gone:                                                      /* dead, or left */
+gone:                                                      /* dead, or left [leave] */
   atomic {
     state[me] = GONE;
     at = 0; mark = 0; span = 0; gate = 0; pos = 0; end = 0; before = 0; n = 0
@@ -263,7 +263,7 @@ walk:
   fi;
   do
   :: pos < end ->
-     s = stamp[CELL(pos)];                                 /* record_look_stamped */
+     s = stamp[CELL(pos)];                                 /* record_look_stamped [look] */
      m = length[CELL(pos)];
      atomic {
 #ifndef WAS_LAPPED

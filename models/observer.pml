@@ -62,7 +62,7 @@ proctype producer(byte me) {
        number = n; at = tail; tail = end; opened[me] = at
      };
 #ifndef NO_LAPPING_FENCE
-     atomic { SHOW };
+     atomic { SHOW };                                                          /* [lapping] */
 #endif
      atomic {                                                                  /* [note] */
        if
@@ -112,7 +112,7 @@ inline find() {
   n = 0;
   do
   :: n < PLACES ->
-     p = place[n];                                         /* boundary_read */
+     p = place[n];                                         /* boundary_read [place] */
      c = count[n];
      atomic {
        if

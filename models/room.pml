@@ -32,7 +32,7 @@
 #define OTHERS CONSUMERS
 #endif
 #if defined(WAS_ANNOUNCE) || defined(WAS_AIM) || defined(AIM_AND_LOOK)
-#define LATE_SEQUENCE             /* W3 after W2, as in doorbell.pxd's list */
+#define LATE_SEQUENCE             /* [W3] after W2, as in doorbell.pxd's list */
 #endif
 #define FREE 0
 #define JOINING 1
@@ -110,9 +110,9 @@ proctype consumer(byte c) {
   :: old < position ->
      atomic { if :: new = old + 1 :: old + 2 <= position -> new = old + 2 fi };
      MAYDIE(0);
-     atomic { drain(c); store[c] = new; stored[c] = 1 };                       /* N1 */
+     atomic { drain(c); store[c] = new; stored[c] = 1 };                       /* [N1] */
      MAYDIE(1);
-     if                                                                        /* N2 */
+     if                                                                        /* [N2] */
 #ifndef NO_MUST_FENCE
      :: !armed && registered[c] -> goto released
      :: armed || !registered[c]
@@ -122,10 +122,10 @@ proctype consumer(byte c) {
 #endif
      fi;
 #ifndef NO_N3
-     atomic { drain(c) };                                                      /* N3 */
+     atomic { drain(c) };                                                      /* [N3] */
 #endif
      MAYDIE(1);
-     if                                                                        /* N4 */
+     if                                                                        /* [N4] */
      :: !parked -> goto released
      :: parked
      fi;
@@ -144,7 +144,7 @@ proctype consumer(byte c) {
        fi
      };
      MAYDIE(1);
-     atomic { drain(c); bump() };                                              /* N5 */
+     atomic { drain(c); bump() };                                              /* [N5] */
      MAYDIE(1);
 #ifndef WAKE_ONE
      atomic { wake_all() };
@@ -173,13 +173,13 @@ proctype thread(byte me) {
            :: is_armed
            :: else ->
               is_armed = 1;
-              atomic { drain_target(); armed = 1 };                            /* W1 */
+              atomic { drain_target(); armed = 1 };                            /* [W1] */
 #ifndef NO_MEMBARRIER
               atomic { if :: registered[0] -> drain(0) :: else fi; if :: registered[1] -> drain(1) :: else fi }
 #endif
            fi;
 #ifndef LATE_SEQUENCE
-           s = seq;                                                            /* W3, before the target is chosen */
+           s = seq;                                                            /* [W3], before the target is chosen */
 #endif
            target = position + span - CAP;                                     /* announce, produce_aim */
 #if defined(WAS_ANNOUNCE)                                  /* the lowest of all that sleep */
@@ -190,15 +190,15 @@ proctype thread(byte me) {
            if :: n_parked && s == target_seq && LATEST_TARGET <= target -> target = LATEST_TARGET :: else fi;
 #endif
            atomic { drain_target(); target_store = target; target_stored = 1; target_seq = s; n_parked++ };
-           parked = 1;                                                         /* W2 */
+           parked = 1;                                                         /* [W2] */
 #ifndef NO_W2_FENCE
            atomic { drain_target() };
 #endif
 #if defined(LATE_SEQUENCE) || defined(SEQUENCE_TWICE)
-           s = seq;                                                            /* W3 */
+           s = seq;                                                            /* [W3] */
 #endif
 #ifndef NO_SECOND_LOOK
-           gate = head[0];                                                     /* W4: one head after the other */
+           gate = head[0];                                                     /* [W4]: one head after the other */
 #if CONSUMERS == 2
            gate = LESS(gate, head[1]);
 #endif
@@ -215,7 +215,7 @@ proctype thread(byte me) {
            :: is_ready
            :: else ->
               DROP_GIL;
-              atomic { if :: seq == s -> asleep[me] = 1 :: else fi; s = 0 };                                     /* W5 */
+              atomic { if :: seq == s -> asleep[me] = 1 :: else fi; s = 0 };                                     /* [W5] */
               if
               :: !asleep[me]
               :: atomic { slices && asleep[me] -> asleep[me] = 0 }
@@ -224,7 +224,7 @@ proctype thread(byte me) {
               fi;
               TAKE_GIL
            fi;
-           atomic {                                                            /* W6 */
+           atomic {                                                            /* [W6] */
              drain_target(); n_parked--; s = 0; target = 0;
              if :: n_parked == 0 -> parked = 0 :: else fi
            };

@@ -46,7 +46,7 @@ byte crashes, n_done; bit slices;
 #endif
 
 inline drain(i) { if :: stored[i] -> shown = shown | (1 << store[i]); stored[i] = 0; store[i] = 0 :: else fi }
-inline ring_one() {                                        /* N5 */
+inline ring_one() {                                        /* [N5] */
   atomic { moved = ALL };
   atomic {
     if
@@ -76,7 +76,7 @@ proctype producer(byte me) {
   do
   :: atomic { at < MSG && OWNER(at) != me -> at++; begin = at }
   :: atomic { at < MSG && OWNER(at) == me ->
-       drain(me); store[me] = at; stored[me] = 1;                              /* N1: record_stamp */
+       drain(me); store[me] = at; stored[me] = 1;                              /* [N1]: record_stamp */
 #ifdef ABORT
        if :: skip :: given_up = given_up | (1 << at) fi;
 #endif
@@ -85,9 +85,9 @@ proctype producer(byte me) {
 #ifdef BATCH
      if :: at < MSG && OWNER(at) == me && at < begin + 2 -> goto next :: else fi;
 #endif
-     atomic { drain(me) };                                                     /* N3 */
+     atomic { drain(me) };                                                     /* [N3] */
      if
-     :: parked ->                                                              /* N4 */
+     :: parked ->                                                              /* [N4] */
         h = head_seen;
         if
 #if defined(RULE_BEGIN)
@@ -161,18 +161,18 @@ proctype sleeper(byte me) {
   :: atomic { !woken -> break }                            /* no more calls */
   :: atomic { !IS_SHOWN(head) -> woken = 0 };              /* wait_for */
      do
-     :: moved = moved & ~(1 << me);                                            /* W3 */
+     :: moved = moved & ~(1 << me);                                            /* [W3] */
 #ifdef ONE
-        atomic { parked++ };                                                   /* W2 */
+        atomic { parked++ };                                                   /* [W2] */
 #else
         atomic { parked = parked | (1 << me) };
 #endif
         DIES(0);
-        is_ready = (IS_SHOWN(head_seen) != 0);                                 /* W4 */
+        is_ready = (IS_SHOWN(head_seen) != 0);                                 /* [W4] */
         if
         :: is_ready
         :: else ->
-           atomic { if :: !(moved & (1 << me)) -> asleep[me] = 1 :: else fi };      /* W5 */
+           atomic { if :: !(moved & (1 << me)) -> asleep[me] = 1 :: else fi };      /* [W5] */
            if
            :: !asleep[me]
            :: atomic { slices && asleep[me] -> asleep[me] = 0 }
@@ -182,7 +182,7 @@ proctype sleeper(byte me) {
            DIES(1)
         fi;
 #ifdef ONE
-        atomic { parked--; moved = moved | (1 << me); is_ready = (IS_SHOWN(head_seen) != 0) };     /* W6 */
+        atomic { parked--; moved = moved | (1 << me); is_ready = (IS_SHOWN(head_seen) != 0) };     /* [W6] */
 #else
         atomic { parked = parked & ~(1 << me); moved = moved | (1 << me); is_ready = (IS_SHOWN(head_seen) != 0) };
 #endif

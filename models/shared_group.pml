@@ -74,9 +74,9 @@ proctype producer() {
        bytes[CELL(tail)] = tail + 1; bytes[CELL(tail + SPAN(tail) - 1)] = tail + 1; tail = tail + SPAN(tail) }
   :: tail < END && tail + SPAN(tail) > gate + CAP ->
 scan:
-     counted = moves;
+     counted = moves;                                      /* [counted] */
 #ifndef HOLDS_FIRST
-     found = head;                                         /* every head before any hold */
+     found = head;                                         /* [scan]: every head before any hold */
 #else
      found = tail;
 #endif
@@ -150,7 +150,7 @@ inline adopt_enter() {
   fi
 }
 
-/* adopt_orphan, for one entry of slot c */
+/* adopt_orphan [adopt], for one entry of slot c */
 inline adopt_entry(i) {
   if
   :: atomic { claim_start[AT(c, i)] != NONE && N_KEPT < CLAIMS - 2 -> start = claim_start[AT(c, i)]; end = claim_end[AT(c, i)] };
@@ -178,7 +178,7 @@ proctype member(byte me) {
 next:
   do
   :: QUIET -> break
-  :: atomic { head < tail && N_KEPT < CLAIMS - 1 && !pending -> at = head; mark = head_mark };         /* claim_refresh */
+  :: atomic { head < tail && N_KEPT < CLAIMS - 1 && !pending -> at = head; mark = head_mark };         /* claim_refresh [refresh] */
      do
      :: atomic {
           at < tail ->
@@ -268,7 +268,7 @@ next:
   :: atomic { KEPT(1) && !(pending & 1) }; drop(1, NONE)
   :: atomic { KEPT(2) && !(pending & 2) }; drop(2, NONE)
 #endif
-  :: atomic {                                              /* Registry.adopt */
+  :: atomic {                                              /* Registry.adopt [orphans] */
        !lock && N_KEPT < CLAIMS - 2 && (ORPHANED(0) || ORPHANED(1) || ORPHANED(2)) ->
        lock = me + 1;
        if :: ORPHANED(0) -> c = 0 :: ORPHANED(1) -> c = 1 :: ORPHANED(2) -> c = 2 fi
@@ -281,7 +281,7 @@ next:
      adopt_entry(2);
      if
      :: atomic { claim_start[AT(c, 0)] == NONE && claim_start[AT(c, 1)] == NONE && claim_start[AT(c, 2)] == NONE };
-        STEP(hold[c] = NONE);                              /* repair_free */
+        STEP(hold[c] = NONE);                              /* repair_free [free] */
         STEP(atomic { state[c] = FREE; c = 0; lock = 0 })
      :: else ->
         STEP(atomic { hold[c] = LOWEST_OF(c); c = 0; lock = 0 })
@@ -300,12 +300,12 @@ died:
   if
   :: QUIET
   :: atomic { joins < JOINS && !lock && EACH(IS_BURIED) -> joins++; lock = me + 1; c = state[me] };
-     STEP(granted[me] = head);                             /* participant_enter */
+     STEP(granted[me] = head);                             /* participant_enter [join] */
      if
      :: atomic { c == FREE };
         STEP(atomic { claim_start[AT(me, 0)] = NONE; claim_start[AT(me, 1)] = NONE; claim_start[AT(me, 2)] = NONE });
         STEP(atomic { state[me] = ACTIVE; dead[me] = 0 })
-     :: atomic { c == ORPHAN };                            /* takes it over as it is: adopt_own */
+     :: atomic { c == ORPHAN };                            /* takes it over as it is: adopt_own [own] */
         STEP(atomic {
           state[me] = ACTIVE; dead[me] = 0;
           do
@@ -386,9 +386,9 @@ end_idle:
   if
   :: atomic { hold[c] != NONE };
 #ifndef WAS_UNCOUNTED
-     STORE(moves++);                                       /* it may have died while it adopted: then somebody else has the same range, */
+     STORE(moves++);                                       /* [count]: it may have died while it adopted: then somebody else has the same range, */
 #endif                                                     /* and lets it go without counting */
-     STORE(atomic { state[c] = ORPHAN; lock = 0; goto again })
+     STORE(atomic { state[c] = ORPHAN; lock = 0; goto again })                 /* [bury] */
   :: atomic { hold[c] == NONE };
 free:
      STORE(hold[c] = NONE);

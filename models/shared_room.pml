@@ -58,7 +58,7 @@ inline look_at(p) {
 #ifdef RULE_NEXT
   :: atomic { parked[p] && target[p] == old + 1 };         /* mutant: only who waits for this very record */
 #else
-  :: atomic { parked[p] && old < target[p] };              /* N4 */
+  :: atomic { parked[p] && old < target[p] };              /* [N4] */
 #endif
      aim = target[p];
      scan(gate);
@@ -78,7 +78,7 @@ inline gate_opened(from) {
 #endif
   if
   :: due ->
-     atomic { seq = (seq + 1) % 16; due = 0 };                                 /* N5: wakes all */
+     atomic { seq = (seq + 1) % 16; due = 0 };                                 /* [N5]: wakes all */
 #if PRODUCERS == 2
      atomic { asleep[0] = 0; asleep[1] = 0 }
 #else
@@ -112,7 +112,7 @@ proctype member(byte me) {
         goto next
      od;
 #ifndef RING_FIRST
-     hold[me] = NONE;                                      /* [release], N1 */
+     hold[me] = NONE;                                      /* [release] [N1] */
      gate_opened(at);
 #else
      gate_opened(at);
@@ -132,10 +132,10 @@ proctype producer(byte me) {
   :: break
   :: atomic { tail < END && !FITS };
      do                                                    /* wait_for */
-     :: s = seq;                                                               /* W3 */
-        target[me] = tail + 1 - CAP;                                           /* produce_aim */
-        parked[me] = 1;                                                        /* W2 */
-        atomic { seen = tail };                                                /* W4: produce_has_room */
+     :: s = seq;                                                               /* [W3] */
+        target[me] = tail + 1 - CAP;                                           /* produce_aim [aim] */
+        parked[me] = 1;                                                        /* [W2] */
+        atomic { seen = tail };                                                /* [W4]: produce_has_room */
         scan(gate);
 #ifndef WAS_PASSED
         atomic { is_ready = (seen + 1 <= gate + CAP || target[me] <= gate); gate = 0; seen = 0 };      /* not on a target that was passed */
@@ -145,13 +145,13 @@ proctype producer(byte me) {
         if
         :: is_ready
         :: else ->
-           atomic { if :: seq == s -> asleep[me] = 1 :: else fi; s = 0 };      /* W5 */
+           atomic { if :: seq == s -> asleep[me] = 1 :: else fi; s = 0 };      /* [W5] */
            if
            :: !asleep[me]
            :: atomic { n_done == MEMBERS && !FITS && asleep[me] -> asleep[me] = 0; goto out }      /* no room will ever come */
            fi
         fi;
-        atomic { parked[me] = 0; s = 0; is_ready = 0; target[me] = 0 };        /* W6 */
+        atomic { parked[me] = 0; s = 0; is_ready = 0; target[me] = 0 };        /* [W6] */
         if
         :: FITS -> break
         :: tail == END -> break

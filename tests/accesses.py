@@ -14,15 +14,16 @@ from dataclasses import dataclass
 
 from sources import Function, code_of, functions_of, kernel_files
 
-# Functions that order by themselves. The read-modify-writes are sequentially consistent; only where an edge rests on one of them
-# it is named, so they may stand without.
-ORDERING = ("load_acquire_u32", "load_acquire_u64", "store_release_u32", "store_release_u64", "fence_full", "fence_release", "fence_acquire")
+# Functions that order by themselves. The read-modify-writes are sequentially consistent; only where an edge rests on one of
+# them it is named, so they may stand without.
+ORDERING = ("load_acquire_u32", "load_acquire_u64", "store_release_u32", "store_release_u64", "fence_full", "fence_release",
+            "fence_acquire")
 EXCHANGES = ("add_u32", "add_u64", "or_u64", "and_u64", "cas_u32", "cas_u64", "cas_pair")
 RELAXED = tuple(f"{verb}_relaxed_u{bits}" for verb in ("load", "store") for bits in (16, 32, 64))
 HELPERS = (*ORDERING, *EXCHANGES, *RELAXED, "fence_compiler")
 
 _CALL = re.compile(rf"\b({'|'.join(HELPERS)})\(")
-_STEP = re.compile(r"\[([A-Za-z][\w: -]*)\]")
+_STEP = re.compile(r"(?<!\w)\[([A-Za-z][\w: -]*)\]")
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,11 @@ def accesses_of(function: Function) -> list[Access]:
             steps = steps_in(runs[index])
         beside = steps_in(line.partition("#")[2]) if not line.strip().startswith("#") else set()
         for call in _CALL.finditer(lines[index]):
+            named: list[Edge] = []
+            if call[1] in ORDERING or call[1] in EXCHANGES:
+                named, edges = edges, []  # they name one access
             found.append(Access(function.file.stem, function.name, function.line + header_lines + index, call[1],
-                                _first_argument(lines[index][call.end():]),
-                                tuple(edges) if call[1] in (*ORDERING, *EXCHANGES) else (), frozenset(beside or steps or above)))
-            if found[-1:] and found[-1].edges:
-                edges = []  # they name one access
+                                _first_argument(lines[index][call.end():]), tuple(named), frozenset(beside or steps or above)))
     return found
 
 
@@ -124,6 +125,6 @@ def _first_argument(text: str) -> str:
             end = at
             break
     path = re.sub(r"\[[^\]]*\]", "[]", text[:end].lstrip("&"))
-    path = re.sub(r"^.*\b(?:slot|each|orphan|finder|group|entry|guard|bell|producers|header|target|data_bell|room_bell|participants\[\]|"
-                  r"groups\[\]|identity|<Identity\*> control\))\.", "", path)
+    path = re.sub(r"^.*\b(?:slot|each|orphan|finder|group|entry|guard|bell|producers|header|target|data_bell|room_bell|"
+                  r"participants\[\]|groups\[\]|identity|<Identity\*> control\))\.", "", path)
     return path.rpartition(").")[2]

@@ -86,11 +86,13 @@ def copy_kernel(folder: Path) -> Copy:
     for path in PROGRAM.glob("*.p[xy][dx]"):
         shutil.copy(path, folder)
     header = copy.headers / "shmring" / "atomic.h"
-    header.write_text(header.read_text().replace("static inline void shmring_fence_full", WEAK_H + "static inline void shmring_fence_full"))
+    fence = "static inline void shmring_fence_full"
+    header.write_text(header.read_text().replace(fence, WEAK_H + fence))
     declarations = copy.kernel / "atomic.pxd"
     text = declarations.read_text()
     for name in ("cas_u64", "cas_pair", "add_u32"):
-        text = re.sub(rf'^( *\w+ ){name} "shmring_{name}"(.*)$', rf'\g<0>\n\1weak_{name} "shmring_weak_{name}"\2', text, flags=re.MULTILINE)
+        text = re.sub(rf'^( *\w+ ){name} "shmring_{name}"(.*)$', rf'\g<0>\n\1weak_{name} "shmring_weak_{name}"\2', text,
+                      flags=re.MULTILINE)
     declarations.write_text(text)
     return copy
 
@@ -119,7 +121,8 @@ def write_whole_kernel(copy: Copy) -> str:
         if found:
             lines.append(f"from shmring._core.{path.stem} cimport {', '.join(found)}")
             names += found
-    lines += ["cdef void* used[" + str(len(names)) + "]", *(f"used[{index}] = <void*> {name}" for index, name in enumerate(names))]
+    lines.append(f"cdef void* used[{len(names)}]")
+    lines += [f"used[{index}] = <void*> {name}" for index, name in enumerate(names)]
     (copy.folder / "whole_kernel.pyx").write_text("\n".join(lines) + "\n")
     return "whole_kernel"
 
@@ -133,11 +136,12 @@ def needed(*tools: str) -> None:
 
 
 def run_program(command: list[str], **environment: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True, timeout=WATCHDOG, env={**os.environ, **environment}, errors="replace")
+    command_environment = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=WATCHDOG, env=command_environment)
 
 
 def _python_headers(copy: Copy) -> list[str]:
-    """Include options for Python.h. Debian's pyconfig.h includes one by processor; they agree in what we need (64-bit, LP64)."""
+    """Include options for Python.h. Debian's pyconfig.h includes one by processor; all that we need of them is the same."""
     own = sysconfig.get_path("include")
     architecture = sysconfig.get_config_var("MULTIARCH") or ""
     real = Path("/usr/include") / architecture / Path(own).name / "pyconfig.h"

@@ -6,6 +6,7 @@
 # An entry is a pair of words that changes in one exchange, and only ever to a later position, so that a producer that was
 # stopped half-way cannot put an old place over a new one. NONE: never used.
 # Progress: wait-free; a failed exchange means that somebody noted a later place.
+# Steps in brackets are those of observer.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport cas_pair, load_acquire_u64, load_relaxed_u64, store_relaxed_u64
@@ -13,7 +14,7 @@ from shmring._core.layout cimport BOUNDARIES, NONE, Boundary, RingMap
 
 
 # A record that ends at or before `end` will begin at `position`, after `number` messages. The place stands for the chunk that
-# `end` lies in.
+# `end` lies in. [note]
 cdef inline void boundary_note(const RingMap* ring, uint64_t position, uint64_t end, uint64_t number) noexcept nogil:
     cdef Boundary* entry = &ring.producers.boundaries[(end // ring.chunk) % BOUNDARIES]
     # Relaxed: the exchange checks both.
@@ -36,7 +37,7 @@ cdef inline void boundary_forget(const RingMap* ring, uint64_t tail) noexcept no
             store_relaxed_u64(&ring.producers.boundaries[index].position, NONE)
 
 
-# Entry `index`, if it is in use.
+# Entry `index`, if it is in use. [place]
 cdef inline bint boundary_read(const RingMap* ring, uint32_t index, uint64_t* position, uint64_t* number) noexcept nogil:
     cdef const Boundary* entry = &ring.producers.boundaries[index]
     # sync: boundary (acquire). The number is not older than the position; pairs with (release) in boundary_note.

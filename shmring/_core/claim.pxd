@@ -20,7 +20,8 @@
 # Invariant: hold is not above any range that I have; a scan of the gate that saw the head move sees the hold (gate.pxd).
 # Progress: lock-free: a failed exchange means that another member claimed; MOST_LOST of them in a row are damage. One member:
 # wait-free. The bounds are private counts in branches that have lost already: they move no access to a shared word.
-# Source: hazard pointers; the model is models/shared_group.pml, whose action names stand in brackets.
+# Source: hazard pointers.
+# Steps in brackets are those of shared_group.pml, group_share.pml, shared_bell.pml, shared_room.pml, doorbell.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_full, load_acquire_u64, load_relaxed_u32,
@@ -60,7 +61,7 @@ cdef struct Reader:
     Fault fault
 
 
-# Begin where group `number` stands; `ring`, `slot` and `mark` are set. `lately` is any position within 2^51 of it.
+# Begin where group `number` stands; `ring`, `slot` and `mark` are set. `lately` is any position within 2^51 of it. [refresh]
 cdef inline void claim_start(Reader* reader, uint32_t number, uint64_t lately) noexcept nogil:
     cdef int index
     reader.group = &reader.ring.groups[number]
@@ -77,7 +78,7 @@ cdef inline void claim_start(Reader* reader, uint32_t number, uint64_t lately) n
 
 
 # Is there a record at `position`, committed or not to be? For waiting threads too: changes nothing. Relaxed: whoever acts on it
-# looks again.
+# looks again. [W4]
 cdef inline bint claim_sees_record(const Reader* reader, uint64_t position) noexcept nogil:
     cdef uint64_t length = 0
     cdef Fault fault
@@ -91,7 +92,7 @@ cdef inline bint claim_sees_record(const Reader* reader, uint64_t position) noex
     return is_there
 
 
-# Did a dead member leave claims that we could adopt? Relaxed: whoever adopts takes the lock.
+# Did a dead member leave claims that we could adopt? Relaxed: whoever adopts takes the lock. [W4]
 cdef inline bint claim_may_adopt(const Reader* reader) noexcept nogil:
     return reader.deferred == 0 and load_relaxed_u32(&reader.group.attention) & ORPHANS
 
@@ -114,7 +115,7 @@ cdef inline bint claim_is_drained(const Reader* reader) noexcept nogil:
     return gate_tail(&reader.ring, head) == head
 
 
-# Is there something to do for this member? For waiting threads: changes nothing. Relaxed: as claim_sees_record.
+# Is there something to do for this member? For waiting threads: changes nothing. Relaxed: as claim_sees_record. [W4]
 cdef inline bint claim_has_data(const Reader* reader) noexcept nogil:
     if reader.n_pending or claim_is_unfinished(reader) or claim_may_adopt(reader):
         return True
@@ -154,7 +155,7 @@ cdef inline int claim_find(Reader* reader, uint64_t* position, uint64_t* length)
 # ---- winning -----------------------------------------------------------------------------------------------------
 
 
-# Steps 1 and 2. A stale hold of ours is no harm: it is lower.
+# Steps 1 and 2. A stale hold of ours is no harm: it is lower. [note]
 cdef inline void claim_intend(Reader* reader, uint64_t start, uint64_t end) noexcept nogil:
     # Relaxed: the move of the head publishes them.
     store_relaxed_u64(&reader.slot.claims[0].end, end | TENTATIVE)
@@ -173,13 +174,14 @@ cdef inline void claim_lower(Reader* reader, uint64_t position) noexcept nogil:
         reader.low = position
 
 
+# [hold] [release]
 cdef inline void claim_store_hold(Reader* reader, uint64_t position) noexcept nogil:
     reader.hold = position
     # sync: released (release). Our loads from what we let go are done; pairs with (acquire) in gate_scan.
     store_release_u64(&reader.slot.hold, position)
 
 
-# Take back steps 1 and 2.
+# Take back steps 1 and 2. [forget]
 cdef inline void claim_forget(Reader* reader) noexcept nogil:
     if reader.start != NONE:
         # Relaxed: nothing was won.
@@ -199,7 +201,7 @@ cdef inline int claim_tell(Reader* reader, uint64_t position) noexcept nogil:
     return gate_opened(&reader.ring, position, reader.cursor, reader.must_fence)
 
 
-# Step 3: the claimer before us in `group`, `mark`, won everything it intended up to `position`.
+# Step 3: the claimer before us in `group`, `mark`, won everything it intended up to `position`. [grant]
 cdef inline void claim_grant(const RingMap* ring, uint32_t group, uint32_t mark, uint64_t position) noexcept nogil:
     cdef uint64_t word = mark_pack(position, group + 1)
     cdef uint64_t granted
@@ -221,7 +223,7 @@ cdef inline void claim_grant(const RingMap* ring, uint32_t group, uint32_t mark,
         granted = load_relaxed_u64(&slot.granted)
 
 
-# Steps 3 and 4: False if somebody else moved the head meanwhile.
+# Steps 3 and 4: False if somebody else moved the head meanwhile. [claim]
 cdef inline bint claim_move_head(Reader* reader, uint64_t end) noexcept nogil:
     cdef uint64_t word = mark_pack(end, reader.mark)
     if mark_owner(reader.word) != reader.mark:
@@ -235,7 +237,7 @@ cdef inline bint claim_move_head(Reader* reader, uint64_t end) noexcept nogil:
     return True
 
 
-# Learn where the head is. False: it is where it was.
+# Learn where the head is. False: it is where it was. [refresh]
 cdef inline bint claim_refresh(Reader* reader) noexcept nogil:
     # sync: claimed (acquire). What stands before the head is settled; pairs with (release) in claim_move_head and sole_move_head.
     cdef uint64_t word = load_acquire_u64(&reader.group.head)
@@ -254,7 +256,7 @@ cdef inline int claim_range(Reader* reader, uint64_t limit, uint64_t most_bytes,
     cdef uint64_t start, end, next, length = 0, n
     cdef int code, attempt
     # Relaxed: whoever adopts takes the lock.
-    if load_relaxed_u32(&reader.group.attention) & ORPHANS:
+    if load_relaxed_u32(&reader.group.attention) & ORPHANS:  # [orphans]
         if reader.deferred == 0:
             return ATTENTION
         reader.deferred -= 1
@@ -314,7 +316,7 @@ cdef inline uint64_t claim_share(Reader* reader, uint64_t end, uint64_t most_byt
     return min(most_bytes, (gate_tail(&reader.ring, end) - reader.cursor) // members)
 
 
-# Move the head over records that are not to be, up to `start`: nothing of them is held. False: somebody else moved it.
+# Move the head over records that are not to be, up to `start`: nothing of them is held. False: somebody else moved it. [skip]
 cdef inline bint claim_skip(Reader* reader, uint64_t start) noexcept nogil:
     cdef uint64_t before = reader.cursor
     if not claim_move_head(reader, start):
@@ -324,7 +326,7 @@ cdef inline bint claim_skip(Reader* reader, uint64_t start) noexcept nogil:
     return True
 
 
-# After a claim: if there is more, and somebody of our group sleeps, wake one. Its notifier woke only us.
+# After a claim: if there is more, and somebody of our group sleeps, wake one. Its notifier woke only us. [pass on]
 cdef inline void claim_pass_on(Reader* reader) noexcept nogil:
     # Relaxed: see claim 2 in doorbell.pxd.
     if not load_relaxed_u32(&reader.group.attention) & SHARED and not reader.has_sleepers:
@@ -357,7 +359,7 @@ cdef inline void claim_count(Reader* reader, uint64_t length) noexcept nogil:
     reader.bytes += length
 
 
-# Let go of the range that was won last. Returns the number of wake calls.
+# Let go of the range that was won last. Returns the number of wake calls. [release]
 cdef inline int claim_release(Reader* reader) noexcept nogil:
     cdef uint64_t start = reader.start
     reader.start = reader.end = NONE

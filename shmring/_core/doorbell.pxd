@@ -25,7 +25,8 @@
 # that notifiers clear would lose wake-ups.
 #
 # Progress: N1-N5 wait-free but for the wake call. Bits of dead waiters cost a vain wake each until repair.
-# Source: Dekker's pattern; membarrier(2); futex(2). The model is doorbell.pml.
+# Source: Dekker's pattern; membarrier(2); futex(2).
+# Steps in brackets are those of doorbell.pml, room.pml, shared_bell.pml, shared_room.pml in models/.
 from libc.stdint cimport uint32_t, uint64_t
 
 from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_acquire_u32, load_relaxed_u32, load_relaxed_u64, or_u64,
@@ -43,7 +44,7 @@ cdef enum:
     WAKE_ALL = 0x7fffffff
 
 
-# N2. Relaxed: see claim 2 above for what makes an old value harmless.
+# N2. Relaxed: see claim 2 above for what makes an old value harmless. [N2]
 cdef inline bint bell_is_armed(Bell* bell, uint32_t n_words) noexcept nogil:
     cdef uint32_t word
     if load_relaxed_u64(&bell.armed[0]):
@@ -54,17 +55,18 @@ cdef inline bint bell_is_armed(Bell* bell, uint32_t n_words) noexcept nogil:
     return False
 
 
-# W1. 0, or the negative errno with which the kernel refused the membarrier.
+# W1. 0, or the negative errno with which the kernel refused the membarrier. [W1]
 cdef inline int bell_arm(Bell* bell, uint32_t participant) noexcept nogil:
     or_u64(&bell.armed[participant >> 6], <uint64_t> 1 << (participant & 63))
     return membarrier()
 
 
+# [calm]
 cdef inline void bell_disarm(Bell* bell, uint32_t participant) noexcept nogil:
     and_u64(&bell.armed[participant >> 6], ~(<uint64_t> 1 << (participant & 63)))
 
 
-# W2.
+# W2. [W2]
 cdef inline void bell_park(Bell* bell, uint32_t participant) noexcept nogil:
     or_u64(&bell.parked[participant >> 6], <uint64_t> 1 << (participant & 63))
     # sync: doorbell (fence, waiter). The parked bit becomes visible before the look that follows; pairs with (fence, notifier)
@@ -73,12 +75,12 @@ cdef inline void bell_park(Bell* bell, uint32_t participant) noexcept nogil:
     fence_full()
 
 
-# W6.
+# W6. [W6]
 cdef inline void bell_unpark(Bell* bell, uint32_t participant) noexcept nogil:
     and_u64(&bell.parked[participant >> 6], ~(<uint64_t> 1 << (participant & 63)))
 
 
-# W3.
+# W3. [W3]
 cdef inline uint32_t bell_sequence(const u32* word) noexcept nogil:
     # sync: doorbell-sequence (acquire). The look of W4 comes after it: if we read a bumped sequence, we see what was published
     # before the bump; pairs with (release) in bell_ring. Without it W4 could be satisfied first, and W5 would sleep on the new
@@ -86,7 +88,7 @@ cdef inline uint32_t bell_sequence(const u32* word) noexcept nogil:
     return load_acquire_u32(word)
 
 
-# N5 for sleepers of this process, or for all. Returns the number that woke.
+# N5 for sleepers of this process, or for all. Returns the number that woke. [N5]
 cdef inline int bell_ring(u32* word, int count) noexcept nogil:
     # sync: doorbell-sequence (release). What was published is visible to who sees the bump; pairs with (acquire) in
     # bell_sequence.
@@ -97,7 +99,7 @@ cdef inline int bell_ring(u32* word, int count) noexcept nogil:
 # N3-N5 for data: records from `begin` to `end` were shown. A parked member is woken by whoever shows the record at its group's
 # head, and by nobody after: a burst costs one wake, and members that claim pass the wake on (claim_pass_on). (If the head lies
 # before `begin`, an earlier notifier saw the bit, or will, or the waiter's look saw its record.) An observer has a place of its
-# own. Returns the number of wake calls.
+# own. Returns the number of wake calls. [N4]
 cdef inline int doorbell_ring_data(const RingMap* ring, uint64_t begin, uint64_t end) noexcept nogil:
     cdef uint64_t bits, place, groups = 0
     cdef uint32_t word, number, group
@@ -105,7 +107,7 @@ cdef inline int doorbell_ring_data(const RingMap* ring, uint64_t begin, uint64_t
     cdef int wakes = 0
     # sync: doorbell (fence, notifier). What was shown becomes visible before the parked bits are read; pairs with (fence, waiter) in
     # bell_park, and, as claim_pass_on looks at the records after it moved the head, with (fence, waiter) there.
-    fence_full()
+    fence_full()  # [N3]
     for word in range(ring.n_bell_words):
         # Relaxed: the fence orders it.
         bits = load_relaxed_u64(&ring.data_bell.parked[word])
@@ -132,7 +134,7 @@ cdef inline int doorbell_ring_data(const RingMap* ring, uint64_t begin, uint64_t
     return wakes
 
 
-# Is a member of `group` parked? For who has just claimed, after a full fence. Relaxed: the fence orders it.
+# Is a member of `group` parked? For who has just claimed, after a full fence. Relaxed: the fence orders it. [pass on]
 cdef inline bint doorbell_is_parked(const RingMap* ring, uint32_t group) noexcept nogil:
     cdef uint64_t bits
     cdef uint32_t word, number
@@ -146,7 +148,7 @@ cdef inline bint doorbell_is_parked(const RingMap* ring, uint32_t group) noexcep
     return False
 
 
-# Wake everybody: shutdown, removal of a group, the end of the last producer, repair.
+# Wake everybody: shutdown, removal of a group, the end of the last producer, repair. [N3]
 cdef inline void doorbell_ring_all(const RingMap* ring) noexcept nogil:
     cdef uint32_t group
     # sync: doorbell (fence, notifier). The reason to wake is visible before the sequences move; pairs with (fence, waiter) in

@@ -14,7 +14,7 @@ cdef extern from "shmring/futex.h" nogil:
     const unsigned WAITV_MAX "SHMRING_WAITV_MAX"
 
     int64_t now_ns "shmring_now_ns" () noexcept
-    int futex_wait "shmring_futex_wait" (u32* word, uint32_t expected, int64_t until_ns) noexcept
+    int futex_wait "shmring_futex_wait" (u32* word, uint32_t expected, int64_t until_ns) noexcept  # [W5]: doorbell.pml
     int futex_waitv "shmring_futex_waitv" (Waitv* waiters, unsigned count, int64_t until_ns) noexcept
     int futex_wake "shmring_futex_wake" (u32* word, int count) noexcept
     void yield_slice "shmring_yield" () noexcept

@@ -22,6 +22,7 @@
 # Progress: lock-free; another round means that a group was made, or a claim adopted, meanwhile. Both take longer than a scan:
 # a count that has moved in MOST_SCANS of them in a row is damage.
 # Source: hazard pointers (M. Michael, 2004); the count is that of Linux's sequence locks.
+# Steps in brackets are those of group_join.pml, shared_group.pml, many_producers.pml; doorbell.pml, room.pml and shared_room.pml for gate_opened in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (fence_compiler, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u16, load_relaxed_u32,
@@ -36,7 +37,7 @@ cdef enum:
     MOST_SCANS = 10000
 
 
-# The end of what is published (one producer) or reserved (many), as a position near `near`.
+# The end of what is published (one producer) or reserved (many), as a position near `near`. [tail]
 cdef inline uint64_t gate_tail(const RingMap* ring, uint64_t near) noexcept nogil:
     # sync: record-ready (acquire). One producer: the records before it are visible; pairs with (release) in produce_publish.
     # sync: reserved (acquire). Many: whoever reserved had its intent up; pairs with (release) in reserve_exchange.
@@ -44,7 +45,7 @@ cdef inline uint64_t gate_tail(const RingMap* ring, uint64_t near) noexcept nogi
     return mark_position(tail, near) if ring.is_multi else tail
 
 
-# Head and state of group `number` as seen from `position`: its distance before it into `used`, or CORRUPT.
+# Head and state of group `number` as seen from `position`: its distance before it into `used`, or CORRUPT. [scan]
 cdef inline int gate_look_at_group(const RingMap* ring, uint32_t number, uint64_t position, uint64_t* used,
                                    Fault* fault) noexcept nogil:
     cdef Group* group = &ring.groups[number]
@@ -73,7 +74,7 @@ cdef inline int gate_look_at_group(const RingMap* ring, uint32_t number, uint64_
     return OK
 
 
-# How far before `position` the open reservation of many producers' participant `number` begins; 0 if it has none.
+# How far before `position` the open reservation of many producers' participant `number` begins; 0 if it has none. [scan]
 cdef inline uint64_t gate_look_at_intent(const RingMap* ring, uint32_t number, uint64_t position) noexcept nogil:
     cdef const Slot* slot = &ring.participants[number]
     cdef Header* header
@@ -100,11 +101,11 @@ cdef inline int gate_scan(const RingMap* ring, uint64_t position, uint64_t publi
     cdef int code, scan
     # sync: gate-move (fence, scanner). Our tail becomes visible, or was read, before we look for groups; pairs with (fence, mover)
     # in group_begin. Without it a group could begin at an older tail than the gate we conclude.
-    fence_full()
+    fence_full()  # [scan fence]
     for scan in range(MOST_SCANS):
         most = position - published
         # sync: gate-count (acquire). What was counted is seen below; pairs with (release) in group_begin and adopt_move.
-        moves = load_acquire_u32(&ring.producers.moves)
+        moves = load_acquire_u32(&ring.producers.moves)  # [counted]
         for number in range(ring.n_groups):
             code = gate_look_at_group(ring, number, position, &used, fault)
             if code != OK:
@@ -119,7 +120,7 @@ cdef inline int gate_scan(const RingMap* ring, uint64_t position, uint64_t publi
         for number in range(slots):
             # sync: released (acquire). The reader's loads from the bytes before it are done; pairs with (release) in
             # claim_store_hold, repair_judge, repair_free and adopt_orphan. Without it new bytes could be written under a read that is not finished.
-            hold = load_acquire_u64(&ring.participants[number].hold)
+            hold = load_acquire_u64(&ring.participants[number].hold)  # [scan]
             if hold != NONE and position - hold <= ring.capacity and position - hold > most:
                 most = position - hold
             if ring.is_multi:
@@ -131,7 +132,7 @@ cdef inline int gate_scan(const RingMap* ring, uint64_t position, uint64_t publi
         # that its joiner had not seen.
         fence_full()
         # Relaxed: the fence orders it.
-        if load_relaxed_u32(&ring.producers.moves) == moves:
+        if load_relaxed_u32(&ring.producers.moves) == moves:  # [counted]
             gate[0] = position - most
             return OK
     return layout_fault(fault, <uint64_t> (<char*> &ring.producers.moves - ring.control),
@@ -140,9 +141,9 @@ cdef inline int gate_scan(const RingMap* ring, uint64_t position, uint64_t publi
 
 # Somebody let go of everything from `old_hold` on; `near` is a position of lately. Wakes the parked producers if that is what
 # one of them waited for: its target lies behind old_hold, and the gate has passed it now. When several must let go, the last to
-# do so sees it pass. Returns the number of wake calls.
+# do so sees it pass. Returns the number of wake calls. [N4]
 cdef inline int gate_opened(const RingMap* ring, uint64_t old_hold, uint64_t near, bint must_fence) noexcept nogil:
-    fence_compiler()                    # N1 before N2: doorbell.pxd
+    fence_compiler()                    # N1 before N2: doorbell.pxd [N2]
     if not bell_is_armed(ring.room_bell, ring.n_bell_words) and not must_fence:
         return 0
     return gate_ring_room(ring, old_hold, near)
@@ -156,7 +157,7 @@ cdef inline int gate_ring_room(const RingMap* ring, uint64_t old_hold, uint64_t 
     cdef Fault fault
     # sync: doorbell (fence, notifier). Our release becomes visible before the parked bits are read; pairs with (fence, waiter) in
     # bell_park.
-    fence_full()
+    fence_full()  # [N3]
     for word in range(ring.n_bell_words):
         # Relaxed: the fence orders it.
         bits = load_relaxed_u64(&ring.room_bell.parked[word])

@@ -5,6 +5,7 @@
 #
 # A range that goes on where another ends becomes one with it, so that views in a row take one entry however many they are.
 # Invariant: hold is the lowest start of them. Progress: wait-free; nobody else writes these words while we live.
+# Steps in brackets are those of shared_group.pml in models/.
 from libc.stdint cimport int64_t, uint64_t
 
 from shmring._core.atomic cimport add_u64, fence_compiler, kernel_assert, load_relaxed_u64, store_relaxed_u64
@@ -14,7 +15,7 @@ from shmring._core.record cimport record_look, record_span
 
 
 # Keep the range that was won last, to be released by claim_drop. Returns the entry that has it; there is one, as claim_range
-# and sole_claim see to it.
+# and sole_claim see to it. [keep]
 cdef inline int claim_keep(Reader* reader) noexcept nogil:
     cdef int index, entry = 0
     for index in range(1, CLAIMS):
@@ -47,7 +48,7 @@ cdef inline void claim_put_back(Reader* reader) noexcept nogil:
         reader.n_pending += 1
 
 
-# Range `index` is needed from `start` on only, or (NONE) no more. Returns the number of wake calls.
+# Range `index` is needed from `start` on only, or (NONE) no more. Returns the number of wake calls. [drop]
 cdef inline int claim_drop(Reader* reader, int index, uint64_t start) noexcept nogil:
     # Statistics: only we write these words.
     store_relaxed_u64(&reader.slot.messages, reader.messages)
@@ -62,7 +63,7 @@ cdef inline int claim_drop(Reader* reader, int index, uint64_t start) noexcept n
     return claim_hold_lowest(reader)
 
 
-# Hold what is needed of our ranges, and no more. Returns the number of wake calls.
+# Hold what is needed of our ranges, and no more. Returns the number of wake calls. [release]
 cdef inline int claim_hold_lowest(Reader* reader) noexcept nogil:
     cdef uint64_t old = reader.hold
     cdef uint64_t lowest = reader.start             # won, and not finished; usually NONE

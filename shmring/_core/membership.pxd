@@ -7,6 +7,7 @@
 # lock: it only says that somebody left.
 #
 # What survivors do for the dead is in repair.pxd; who is dead is decided by registry.pyx from evidence.
+# Steps in brackets are those of group_join.pml, group_share.pml, shared_group.pml, many_producers.pml, doorbell.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -60,7 +61,7 @@ cdef inline void layout_create(char* control, Identity* identity, uint64_t origi
 
 
 # Fill a free slot, or take over an orphan's with all that it claimed. The caller holds the slot's lock byte, which proves its
-# life from now on, and gave `fields` the group, if any, and a head of lately.
+# life from now on, and gave `fields` the group, if any, and a head of lately. [join]
 cdef inline void participant_enter(RingMap* ring, uint32_t number, const Slot* fields, uint64_t head) noexcept nogil:
     cdef Slot* slot = &ring.participants[number]
     cdef bint inherits = participant_is_orphan(slot)
@@ -95,26 +96,27 @@ cdef inline void participant_enter(RingMap* ring, uint32_t number, const Slot* f
     store_release_u32(&slot.state, SLOT_ACTIVE)
 
 
+# [join]
 cdef inline bint participant_is_active(const Slot* slot) noexcept nogil:
     # sync: participant-ready (acquire). The fields of an active slot are visible; pairs with (release) in participant_enter.
     # sync: slot-free (acquire). All of its last owner is gone; pairs with (release) in repair_free.
     return load_acquire_u32(&slot.state) == SLOT_ACTIVE
 
 
-# Nobody has it, and nothing is left in it.
+# Nobody has it, and nothing is left in it. [join]
 cdef inline bint participant_is_free(const Slot* slot) noexcept nogil:
     # sync: slot-free (acquire). All of its last owner is gone; pairs with (release) in repair_free.
     return load_acquire_u32(&slot.state) == SLOT_FREE
 
 
-# Its owner is gone, but what it claimed still gates.
+# Its owner is gone, but what it claimed still gates. [orphans]
 cdef inline bint participant_is_orphan(const Slot* slot) noexcept nogil:
     # sync: slot-orphan (acquire). Its claims are settled; pairs with (release) in repair_bury.
     return load_acquire_u32(&slot.state) == SLOT_ORPHAN
 
 
 # A consumer's group, for notifiers, and the head from which on others grant. Relaxed: written before any bit of it is set, and
-# before it claims.
+# before it claims. [join]
 cdef inline void participant_join(Slot* slot, uint32_t group, uint64_t head) noexcept nogil:
     store_relaxed_u32(&slot.group, group)
     store_relaxed_u64(&slot.granted, mark_pack(head, group + 1))
@@ -161,7 +163,7 @@ cdef inline void participant_note_wakes(Slot* slot, uint64_t wakes) noexcept nog
 
 
 # Leave, without the lock and without a wait: my bits go, and the slot says that its owner left. Its roles mean nothing from
-# here on, as participant_is_active is false; whoever next holds the lock frees it. Killed in between: dead, like any other.
+# here on, as participant_is_active is false; whoever next holds the lock frees it. Killed in between: dead, like any other. [leave]
 cdef inline void participant_depart(RingMap* ring, uint32_t number) noexcept nogil:
     participant_clear_bits(ring, number)
     # sync: participant-left (release). Our last stores are visible to who takes the slot or the role; pairs with (acquire) in
@@ -169,11 +171,13 @@ cdef inline void participant_depart(RingMap* ring, uint32_t number) noexcept nog
     store_release_u32(&ring.participants[number].state, SLOT_LEFT)
 
 
+# [leave]
 cdef inline bint participant_has_left(const Slot* slot) noexcept nogil:
     # sync: participant-left (acquire). Its last stores are visible; pairs with (release) in participant_depart.
     return load_acquire_u32(&slot.state) == SLOT_LEFT
 
 
+# [clear bits]
 cdef inline void participant_clear_bits(RingMap* ring, uint32_t number) noexcept nogil:
     cdef uint64_t others = ~(<uint64_t> 1 << (number & 63))
     and_u64(&ring.data_bell.armed[number >> 6], others)
@@ -216,6 +220,7 @@ cdef inline void participant_miss(RingMap* ring, uint32_t pid) noexcept nogil:
 # ---- groups ------------------------------------------------------------------------------------------------------
 
 
+# [lowest]
 cdef inline uint32_t group_state(const RingMap* ring, uint32_t number) noexcept nogil:
     # sync: group-ready (acquire). Name and head are visible; pairs with (release) in group_begin and group_settle.
     # sync: group-gone (acquire). A free entry is free of its last user; pairs with (release) in group_end.
@@ -256,13 +261,13 @@ cdef inline void group_set_exclusive(RingMap* ring, uint32_t number, bint exclus
     group.flags = group.flags | GROUP_EXCLUSIVE if exclusive else group.flags & ~GROUP_EXCLUSIVE
 
 
-# Relaxed: one member, or whoever holds the lock, writes it; the others take a snapshot.
+# Relaxed: one member, or whoever holds the lock, writes it; the others take a snapshot. [join]
 cdef inline uint64_t group_head_word(const RingMap* ring, uint32_t number) noexcept nogil:
     return load_relaxed_u64(&ring.groups[number].head)
 
 
 # From now on members claim by exchange. Called by a member that is about to be one of several, after it entered. 0, or the
-# negative errno with which the kernel refused the membarrier: then a member that does not exchange may not notice.
+# negative errno with which the kernel refused the membarrier: then a member that does not exchange may not notice. [share]
 cdef inline int group_share(RingMap* ring, uint32_t number) noexcept nogil:
     cdef Group* group = &ring.groups[number]
     # Relaxed: the membarrier makes it visible, to every running thread of who registered, before it returns; see sole.pxd.
@@ -270,13 +275,14 @@ cdef inline int group_share(RingMap* ring, uint32_t number) noexcept nogil:
     return membarrier()
 
 
-# Every claim that began without an exchange has ended. With the lock held.
+# Every claim that began without an exchange has ended. With the lock held. [settled]
 cdef inline void group_set_settled(RingMap* ring, uint32_t number) noexcept nogil:
     cdef Group* group = &ring.groups[number]
     # Relaxed: changes under the registry lock only.
     store_relaxed_u32(&group.attention, load_relaxed_u32(&group.attention) | SHARED | SETTLED)
 
 
+# [settled]
 cdef inline bint group_is_settled(const RingMap* ring, uint32_t number) noexcept nogil:
     # Relaxed: as group_members.
     return load_relaxed_u32(&ring.groups[number].attention) & SETTLED
@@ -289,7 +295,7 @@ cdef inline void group_unshare(RingMap* ring, uint32_t number) noexcept nogil:
     store_relaxed_u32(&group.attention, load_relaxed_u32(&group.attention) & ~(SHARED | SETTLED))
 
 
-# A member of this group that is gone left claims for the others (or, if not waiting, somebody adopted the last of them).
+# A member of this group that is gone left claims for the others (or, if not waiting, somebody adopted the last of them). [orphans]
 cdef inline void group_set_orphans(RingMap* ring, uint32_t number, bint waiting) noexcept nogil:
     cdef Group* group = &ring.groups[number]
     cdef uint32_t attention = load_relaxed_u32(&group.attention)
@@ -297,7 +303,7 @@ cdef inline void group_set_orphans(RingMap* ring, uint32_t number, bint waiting)
     store_relaxed_u32(&group.attention, attention | ORPHANS if waiting else attention & ~ORPHANS)
 
 
-# May the participant be about to move the head by a plain store? Asked after group_share; see sole.pxd.
+# May the participant be about to move the head by a plain store? Asked after group_share; see sole.pxd. [wait]
 cdef inline bint group_is_being_claimed(const RingMap* ring, uint32_t number, uint32_t participant) noexcept nogil:
     cdef const Slot* slot = &ring.participants[participant]
     cdef uint64_t start, end, head
@@ -319,7 +325,7 @@ cdef inline bint group_is_being_claimed(const RingMap* ring, uint32_t number, ui
     return <int64_t> (mark_position(head, end) - end) < 0
 
 
-# The lowest head of the settled groups other than `except_for`; tail if there are none.
+# The lowest head of the settled groups other than `except_for`; tail if there are none. [lowest]
 cdef inline uint64_t group_lowest_head(RingMap* ring, uint32_t except_for, uint64_t near) noexcept nogil:
     cdef uint64_t lowest = 0, head
     cdef bint found = False
@@ -341,7 +347,7 @@ cdef inline uint64_t group_lowest_head(RingMap* ring, uint32_t except_for, uint6
 #
 # A producer may be working with a gate G that it concluded before it saw this entry, and writes up to G + capacity. The place M
 # where the group begins must not lie before G. gate_scan ends only when `moves` did not move, so all its looks came before our
-# count, and ours at the heads (or at tail) come after it: heads only move on, so G <= M.
+# count, and ours at the heads (or at tail) come after it: heads only move on, so G <= M. [begin]
 cdef inline void group_begin(RingMap* ring, uint32_t number, const char* name, uint32_t flags, bint latest,
                              uint64_t near) noexcept nogil:
     cdef Group* group = &ring.groups[number]
@@ -357,13 +363,14 @@ cdef inline void group_begin(RingMap* ring, uint32_t number, const char* name, u
     # gate_look_at_group.
     store_release_u32(&group.state, GROUP_JOINING)
     # sync: gate-count (release). The entry gates before it is counted; pairs with (acquire) in gate_scan.
-    add_u32(&ring.producers.moves, 1)
+    add_u32(&ring.producers.moves, 1)  # [count]
     # sync: gate-move (fence, mover). The entry gates and is counted before we look where the others are; pairs with (fence,
     # scanner) in gate_scan. Without it a producer that missed the entry could be ahead of the place we choose.
-    fence_full()
+    fence_full()  # [count]
     group_settle(group, gate_tail(ring, near) if latest else group_lowest_head(ring, number, near))
 
 
+# [settle]
 cdef inline void group_settle(Group* group, uint64_t position) noexcept nogil:
     # Relaxed: published with the head.
     store_relaxed_u64(&group.repaired, 0)
@@ -374,7 +381,7 @@ cdef inline void group_settle(Group* group, uint64_t position) noexcept nogil:
     store_release_u32(&group.state, GROUP_ACTIVE)
 
 
-# The entry stops gating.
+# The entry stops gating. [end]
 cdef inline void group_end(Group* group) noexcept nogil:
     # sync: group-gone (release). Whatever the last members read, and we looked up, was read before; pairs with (acquire) in
     # gate_look_at_group and group_state. Without it new bytes could be written under those reads.

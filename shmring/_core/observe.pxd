@@ -10,7 +10,8 @@
 # Invariant: bytes are handed out only if no producer may have begun to write over them by the time they were copied.
 # Progress: wait-free, but that a producer that laps it again and again makes it jump again and again. It looks at the tail of many
 # LOOKS times, over one capacity of records that are not to be, and then lets its caller look at signals and the clock.
-# Source: sequence locks (Linux, Documentation/locking/seqlock.rst); Aeron's broadcast buffer. The model is models/observer.pml.
+# Source: sequence locks (Linux, Documentation/locking/seqlock.rst); Aeron's broadcast buffer.
+# Steps in brackets are those of observer.pml, shared_room.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport fence_acquire, load_relaxed_u64, store_relaxed_u64
@@ -37,14 +38,14 @@ cdef struct Watcher:
     Fault fault
 
 
-# How far the producers may be writing. Relaxed: the caller's fences order it.
+# How far the producers may be writing. Relaxed: the caller's fences order it. [fence]
 cdef inline uint64_t observe_reserve(const RingMap* ring, uint64_t near) noexcept nogil:
     if ring.is_multi:
         return gate_tail(ring, near)
     return load_relaxed_u64(&ring.producers.reserve)
 
 
-# Was everything from `position` on still whole when it was read? For who has read it since.
+# Was everything from `position` on still whole when it was read? For who has read it since. [fence]
 cdef inline bint observe_is_whole(const RingMap* ring, uint64_t position) noexcept nogil:
     # sync: lapping (fence, observer). What was read was read before we look how far the producers are; pairs with (fence, producer)
     # in produce_extend and reserve_exchange. Without it we could have read a later lap's bytes and an earlier reserve.
@@ -157,7 +158,7 @@ cdef inline bint observe_find_place(const RingMap* ring, uint64_t near, uint64_t
     return False                        # it never stands still: later
 
 
-# Overtaken: go on further ahead, and count what was lost. False: there is no place to go yet.
+# Overtaken: go on further ahead, and count what was lost. False: there is no place to go yet. [jump]
 cdef inline bint observe_jump(Watcher* watcher) noexcept nogil:
     cdef uint64_t before = watcher.number
     cdef uint64_t number = 0
@@ -254,7 +255,7 @@ cdef inline bint observe_is_drained(const Watcher* watcher) noexcept nogil:
     return not watcher.ring.is_multi or reserve_nothing_comes(&watcher.ring, watcher.position)
 
 
-# Where a parked observer is. Relaxed: the fence in bell_park makes it visible with the bit.
+# Where a parked observer is. Relaxed: the fence in bell_park makes it visible with the bit. [aim]
 cdef inline void observe_announce(Watcher* watcher) noexcept nogil:
     cdef uint64_t awaited = watcher.position
     if observe_is_lapped(watcher):

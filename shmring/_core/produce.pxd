@@ -12,6 +12,7 @@
 # Progress: one producer: wait-free, and the groups are scanned only when the known room is used up. Many: lock-free; MOST_LOST
 # exchanges lost in a row are damage.
 # Source: Lamport's ring with a cached remote index, as in rigtorp/SPSCQueue; reserve and commit as in Linux BPF ring buffers.
+# Steps in brackets are those of many_producers.pml, observer.pml, doorbell.pml, room.pml, shared_room.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (fence_compiler, fence_full, fence_release, kernel_assert, load_relaxed_u64,
@@ -101,10 +102,10 @@ cdef inline int produce_extend(Writer* writer, uint64_t span) noexcept nogil:
         boundary_note(ring, writer.position, end, writer.earlier + writer.messages)
         # A sixteenth of the capacity ahead, so that it is rare; observers see that much less. Relaxed: only we write it.
         writer.reserved = end + (ring.chunk if span <= ring.capacity >> 1 else 0)
-        store_relaxed_u64(&ring.producers.reserve, writer.reserved)
+        store_relaxed_u64(&ring.producers.reserve, writer.reserved)  # [reserve]
         # sync: lapping (fence, producer). The claim to write is visible before any byte of it; pairs with (fence, observer) in
         # observe_is_whole. Without it an observer could copy our bytes and still find its record's lap unfinished.
-        fence_release()
+        fence_release()  # [lapping]
     writer.limit = writer.cached_gate + ring.capacity
     if <int64_t> (writer.limit - writer.reserved) > 0:
         writer.limit = writer.reserved
@@ -193,7 +194,7 @@ cdef inline bint produce_has_room(const Writer* writer, uint64_t span) noexcept 
 
 # Say from which gate on the room for `span` bytes is there, after W3 (`sequence`) and before the parked bit is set. There is one
 # target for all threads of this producer. While others sleep (`others_sleep`) the lower one stays, unless the bell was rung
-# since it was announced: then it may have been passed already, and those it was for are awake or refuse to sleep.
+# since it was announced: then it may have been passed already, and those it was for are awake or refuse to sleep. [aim]
 cdef inline void produce_aim(Writer* writer, uint64_t span, uint32_t sequence, bint others_sleep) noexcept nogil:
     cdef uint64_t position = gate_tail(&writer.ring, writer.tail.position) if writer.ring.is_multi else writer.position
     cdef uint64_t target = position + span - writer.ring.capacity
@@ -235,7 +236,7 @@ cdef inline void produce_finish(Writer* writer, uint64_t length) noexcept nogil:
 
 
 # Many producers: the room from `position` to the end of the open reservation is given up, as a record to be skipped that takes
-# the place of `missing` messages and follows `previous`.
+# the place of `missing` messages and follows `previous`. [give up]
 cdef inline void produce_give_up(Writer* writer, uint64_t position, uint64_t missing, uint32_t previous) noexcept nogil:
     record_stamp(&writer.ring, position, <uint32_t> (writer.limit - position - HEADER_BYTES), <uint32_t> missing, previous,
                  ABORTED)
@@ -283,11 +284,11 @@ cdef inline int produce_publish(Writer* writer) noexcept nogil:
     if not writer.ring.is_multi:
         # sync: record-ready (release). Publishes headers and payloads up to position; pairs with (acquire) in gate_tail. Without it a
         # consumer could read the previous lap's bytes.
-        store_release_u64(&writer.ring.producers.tail, writer.position)
+        store_release_u64(&writer.ring.producers.tail, writer.position)  # [N1]
     # Statistics: only we write these words.
     store_relaxed_u64(&writer.slot.messages, writer.messages)
     store_relaxed_u64(&writer.slot.bytes, writer.bytes)
-    fence_compiler()                    # N1 before N2: doorbell.pxd
+    fence_compiler()                    # N1 before N2: doorbell.pxd [N2]
     if (bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence
             or (writer.ring.is_multi and bell_is_armed(writer.ring.room_bell, writer.ring.n_bell_words))):
         return produce_tell(writer, before)

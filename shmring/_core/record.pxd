@@ -12,6 +12,7 @@
 # Observers, and members that have not won it yet, look at headers that a producer may be writing over. What they read counts only
 # if a look at the stamp, the tail or the head afterwards says so; but the reads themselves must not tear, so every field of a
 # header is a shared word.
+# Steps in brackets are those of many_producers.pml, observer.pml in models/.
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (load_acquire_u64, load_relaxed_u16, load_relaxed_u32, load_relaxed_u64, prefetch, store_relaxed_u16,
@@ -44,7 +45,7 @@ cdef inline void record_expect(const RingMap* ring, uint64_t position) noexcept 
     prefetch(header + LINE_BYTES)
 
 
-# One producer. Relaxed stores: the release store of tail in produce_publish makes them visible.
+# One producer. Relaxed stores: the release store of tail in produce_publish makes them visible. [bytes]
 cdef inline void record_write(const RingMap* ring, uint64_t position, uint32_t length, uint32_t mark) noexcept nogil:
     cdef Header* header = record_at(ring, position)
     store_relaxed_u32(&header.length, length)
@@ -53,7 +54,7 @@ cdef inline void record_write(const RingMap* ring, uint64_t position, uint32_t l
     store_relaxed_u64(&header.stamp, (position | COMMITTED) ^ ring.cookie)
 
 
-# Many producers: complete the record at `position` of a reservation that follows one of `previous`.
+# Many producers: complete the record at `position` of a reservation that follows one of `previous`. [stamp]
 cdef inline void record_stamp(const RingMap* ring, uint64_t position, uint32_t length, uint32_t participant,
                               uint32_t previous, uint64_t state) noexcept nogil:
     cdef Header* header = record_at(ring, position)
@@ -68,6 +69,7 @@ cdef inline void record_stamp(const RingMap* ring, uint64_t position, uint32_t l
 
 # Check the header at `position`, of which `available` published bytes follow: OK or SKIP and the record's `length`, or CORRUPT.
 # The length is read once, so that what was checked is what is used. Relaxed: whoever calls acquired a tail or a stamp beyond.
+# [look]
 cdef inline int record_look(const RingMap* ring, uint64_t position, uint64_t available, uint64_t* length,
                             Fault* fault) noexcept nogil:
     cdef Header* header = record_at(ring, position)
@@ -81,7 +83,7 @@ cdef inline int record_look(const RingMap* ring, uint64_t position, uint64_t ava
     return OK if state == COMMITTED else SKIP
 
 
-# The same for a ring of many producers, where nothing but the stamp says whether the record is there: EMPTY if it is not.
+# The same for a ring of many producers, where nothing but the stamp says whether the record is there: EMPTY if it is not. [look]
 cdef inline int record_look_stamped(const RingMap* ring, uint64_t position, uint64_t* length, Fault* fault) noexcept nogil:
     cdef Header* header = record_at(ring, position)
     # sync: record-stamped (acquire). The header and the payload of a complete record are visible; pairs with (release) in
@@ -97,6 +99,6 @@ cdef inline int record_look_stamped(const RingMap* ring, uint64_t position, uint
     return OK if state == COMMITTED else SKIP
 
 
-# Messages that an ABORTED record takes the place of. Relaxed: its stamp was acquired.
+# Messages that an ABORTED record takes the place of. Relaxed: its stamp was acquired. [copy]
 cdef inline uint64_t record_missing(const RingMap* ring, uint64_t position) noexcept nogil:
     return load_relaxed_u16(&record_at(ring, position).participant)

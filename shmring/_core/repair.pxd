@@ -11,7 +11,7 @@
 # slot becomes an orphan, whose hold still gates, until a member of the group moves the claims to its own slot, or a newcomer
 # takes the slot over as it is.
 #
-# Source: the model is models/many_producers.pml for gaps, models/shared_group.pml for claims.
+# Steps in brackets are those of many_producers.pml, shared_group.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (add_u32, add_u64, fence_acquire, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u16, load_relaxed_u64,
@@ -34,7 +34,7 @@ cdef enum:
 # ---- producers ---------------------------------------------------------------------------------------------------
 
 
-# Who made the reservation that ends at `position`: its mark. False: none ends there (or all of it is long past).
+# Who made the reservation that ends at `position`: its mark. False: none ends there (or all of it is long past). [evidence]
 cdef inline bint repair_previous_of(const RingMap* ring, uint64_t position, uint32_t* mark) noexcept nogil:
     cdef uint64_t start = 0, span = 0, word
     cdef uint32_t number, messages = 0
@@ -62,7 +62,7 @@ cdef inline bint repair_previous_of(const RingMap* ring, uint64_t position, uint
 
 
 # Close the gap of dead producer `number`. `ring.data` is writable. Returns whether there was one; `missing` counts the messages
-# that will not come.
+# that will not come. [close]
 cdef inline bint repair_close(const RingMap* ring, uint32_t number, uint64_t* missing) noexcept nogil:
     cdef uint64_t start = 0, span = 0, length = 0, position, end, step
     cdef uint32_t messages = 0, previous = 0, mark = 0
@@ -110,7 +110,7 @@ cdef inline bint repair_gap_has_owner(const RingMap* ring, uint64_t position) no
 # ---- members -----------------------------------------------------------------------------------------------------
 
 
-# Settle what participant `number` claimed. Returns whether it holds anything.
+# Settle what participant `number` claimed. Returns whether it holds anything. [judge]
 cdef inline bint repair_judge(RingMap* ring, uint32_t number) noexcept nogil:
     cdef Slot* slot = &ring.participants[number]
     cdef uint32_t group = participant_group(slot)
@@ -147,7 +147,7 @@ cdef inline bint repair_judge(RingMap* ring, uint32_t number) noexcept nogil:
     return lowest != NONE
 
 
-# Does one of the entries for ranges that are kept end at `end`? Then it has all of claims[0].
+# Does one of the entries for ranges that are kept end at `end`? Then it has all of claims[0]. [judge]
 cdef inline bint repair_is_kept(const Slot* slot, uint64_t end) noexcept nogil:
     cdef int index
     for index in range(1, CLAIMS):
@@ -198,9 +198,9 @@ cdef inline int repair_bury(RingMap* ring, uint32_t number, bint died, uint64_t*
             if not group_flags(ring, group) & GROUP_DROP:
                 # It may have died while it adopted: then the range stands in another slot, too, and a scan must not miss both.
                 # sync: gate-count (release). The hold gates, and is counted, before it is an orphan's; pairs with (acquire) in gate_scan.
-                add_u32(&ring.producers.moves, 1)
+                add_u32(&ring.producers.moves, 1)  # [count]
                 # sync: slot-orphan (release). Its claims are settled; pairs with (acquire) in participant_is_orphan.
-                store_release_u32(&slot.state, SLOT_ORPHAN)
+                store_release_u32(&slot.state, SLOT_ORPHAN)  # [bury]
                 group_set_orphans(ring, group, True)
                 return ORPHANED
             add_u64(&ring.groups[group].dropped, repair_count(ring, slot))
@@ -208,7 +208,7 @@ cdef inline int repair_bury(RingMap* ring, uint32_t number, bint died, uint64_t*
     return FREED
 
 
-# The slot belongs to nobody, and gates nothing.
+# The slot belongs to nobody, and gates nothing. [free]
 cdef inline void repair_free(RingMap* ring, uint32_t number) noexcept nogil:
     cdef Slot* slot = &ring.participants[number]
     # sync: intent (release). The record that closed its gap is visible; pairs with (acquire) in intent_read and
@@ -232,7 +232,7 @@ cdef inline void repair_note(RingMap* ring, Slot* finder) noexcept nogil:
 
 
 # Move the claims of orphan `number` to the reader's own slot, as far as there are entries; then free it. Returns whether all of
-# them went. Killed on the way: a range may stand in both slots, and is delivered by both.
+# them went. Killed on the way: a range may stand in both slots, and is delivered by both. [adopt]
 cdef inline bint adopt_orphan(Reader* reader, uint32_t number) noexcept nogil:
     cdef RingMap* ring = &reader.ring
     cdef Slot* orphan = &ring.participants[number]
@@ -259,12 +259,12 @@ cdef inline bint adopt_orphan(Reader* reader, uint32_t number) noexcept nogil:
 # The range is in its new slot, whose hold is up: count the move, so that no scan sees the one as it was and the other as it is.
 cdef inline void adopt_move(RingMap* ring, u64* old_start) noexcept nogil:
     # sync: gate-count (release). The new hold gates before it is counted; pairs with (acquire) in gate_scan.
-    add_u32(&ring.producers.moves, 1)
+    add_u32(&ring.producers.moves, 1)  # [count]
     # sync: gate-move (fence, mover). It is counted before the old hold goes; pairs with (fence, scanner) in gate_scan. Without it a
     # scan could find neither.
-    fence_full()
+    fence_full()  # [count]
     # Relaxed: we hold the lock; the hold goes later.
-    store_relaxed_u64(old_start, NONE)
+    store_relaxed_u64(old_start, NONE)  # [clear]
 
 
 # Can it be a range of records?
@@ -272,7 +272,7 @@ cdef inline bint adopt_is_sound(const RingMap* ring, uint64_t start, uint64_t en
     return end - start - 1 < ring.capacity and not (start | end) & 15
 
 
-# A range for the reader to hand out. False: it has `most` entries in use.
+# A range for the reader to hand out. False: it has `most` entries in use. [enter]
 cdef inline bint adopt_enter(Reader* reader, uint64_t start, uint64_t end, int most) noexcept nogil:
     cdef int index
     if <int> reader.n_kept >= most:
@@ -299,7 +299,7 @@ cdef inline bint adopt_enter(Reader* reader, uint64_t start, uint64_t end, int m
     return False
 
 
-# Make what the slot's last owner claimed pending: the reader took the orphan's slot over as it was.
+# Make what the slot's last owner claimed pending: the reader took the orphan's slot over as it was. [own]
 cdef inline void adopt_own(Reader* reader) noexcept nogil:
     cdef Slot* slot = reader.slot
     cdef uint64_t start, end

@@ -13,8 +13,8 @@
 # nobody writes over an open reservation, whoever reads or does not: it gates (gate.pxd).
 # Progress: lock-free: an exchange fails because another one succeeded. Whoever is stopped anywhere here keeps nobody else from
 # reserving; readers wait for its stamp, or for its death.
-# Source: Agrona's ManyToOneRingBuffer (claim, then commit in place); the intents and the marks are ours. The model is
-# models/many_producers.pml, whose action names stand in brackets.
+# Source: Agrona's ManyToOneRingBuffer (claim, then commit in place); the intents and the marks are ours.
+# Steps in brackets are those of many_producers.pml, observer.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (cas_pair, cas_u64, fence_full, fence_release, load_acquire_u64, load_relaxed_u64, store_release_u64)
@@ -32,7 +32,7 @@ cdef struct Tail:
     uint64_t position       # of word
 
 
-# Read the tail. The two words may belong to different moments; then the exchange fails.
+# Read the tail. The two words may belong to different moments; then the exchange fails. [tail]
 cdef inline void reserve_look(const RingMap* ring, Tail* tail) noexcept nogil:
     # sync: reserved (acquire). The mark's owner had its intent up; pairs with (release) in reserve_exchange.
     tail.word = load_acquire_u64(&ring.producers.tail)
@@ -51,7 +51,7 @@ cdef inline bint reserve_exchange(const RingMap* ring, Slot* slot, uint32_t mark
     store_release_u64(&slot.intent_start, NONE)
     # sync: intent (release). NONE is visible before the new one; pairs with (acquire) in intent_read. Without it a survivor could
     # take the new span for that of the old start.
-    store_release_u64(&slot.intent, (span >> 4) << 32 | messages << 16 | (tail.word & 0xffff))
+    store_release_u64(&slot.intent, (span >> 4) << 32 | messages << 16 | (tail.word & 0xffff))  # [intend]
     # sync: intent (release). Span and mark are visible with the start; pairs with (acquire) in intent_read. [intend]
     store_release_u64(&slot.intent_start, position)
     # sync: reserved (release). The intent is visible to who sees our mark; pairs with (acquire) in reserve_look and gate_tail.
@@ -60,7 +60,7 @@ cdef inline bint reserve_exchange(const RingMap* ring, Slot* slot, uint32_t mark
         return False
     # sync: lapping (fence, producer). The tail is visible before any byte that we write; pairs with (fence, observer) in
     # observe_is_whole. Without it an observer could copy our bytes and still find its record's lap unfinished.
-    fence_release()
+    fence_release()  # [lapping]
     tail.word = word
     tail.position = position + span
     tail.number += messages
@@ -91,7 +91,7 @@ cdef inline uint64_t reserve_lately(const RingMap* ring) noexcept nogil:
     return load_relaxed_u64(&ring.producers.reserve)
 
 
-# What the participant in `slot` intends, or has won and not stamped. False: nothing, or it is being changed right now.
+# What the participant in `slot` intends, or has won and not stamped. False: nothing, or it is being changed right now. [evidence]
 cdef inline bint intent_read(const Slot* slot, uint64_t* start, uint64_t* span, uint32_t* messages,
                              uint32_t* previous) noexcept nogil:
     cdef uint64_t intent

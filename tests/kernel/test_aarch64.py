@@ -1,4 +1,4 @@
-"""The kernel on aarch64, by qemu-user where the machine is another: exchanges in one instruction (LSE), and by exclusive accesses.
+"""The kernel on aarch64, by qemu-user elsewhere: with exchanges in one instruction (LSE), and with exclusive accesses.
 
 Functional only: qemu on x86 has the memory order of x86. What orders is looked for in tests/rules/test_aarch64_orders.py. The
 16-byte exchange of the tail is casp in one, ldxp and stlxp in the other.

@@ -1,12 +1,13 @@
 """The kernel under ThreadSanitizer: no data race, and no suppression.
 
-Roles are threads on one mapping (drive.pyx, roles.pxd, stage.pxd): producers, members, observers, batches, views, claims given up,
-joins, leaves, deaths, repair, adoption, groups that come and go, parks. What is not shown to the sanitizer, or not known to it:
+Roles are threads on one mapping (drive.pyx, roles.pxd, stage.pxd): producers, members, observers, batches, views, claims given
+up, joins, leaves, deaths, repair, adoption, groups that come and go, parks. What is not shown to the sanitizer, or not known
+to it:
 
 - An observer copies payloads that may be overwritten meanwhile, and asks afterwards (`copy_unseen` in roles.pxd).
-- Headers are looked for where somebody may be writing a payload, by relaxed loads of shared words that count only after a second
-  look. The program therefore writes payloads by relaxed stores of words, but members read them by plain loads: a missing order
-  between a write and a member's read, either way, is still a race.
+- Headers are looked for where somebody may be writing a payload, by relaxed loads of shared words that count only after a
+  second look. The program therefore writes payloads by relaxed stores of words, but members read them by plain loads: a missing
+  order between a write and a member's read, either way, is still a race.
 - Fences on their own: the edges that rest on them are between shared words, where there is no race to see (models/ has those).
 - The registry lock is a mutex here. What it orders between processes is the same.
 """
@@ -39,7 +40,8 @@ def build(folder, mutant=None):
     copy = copy_kernel(folder)
     if mutant:
         file, function, helper, word, _ = MUTANTS[mutant]
-        found = [each for each in all_accesses() if (each.file, each.function, each.helper, each.word) == (file, function, helper, word)]
+        found = [each for each in all_accesses()
+                 if (each.file, each.function, each.helper, each.word) == (file, function, helper, word)]
         assert len(found) == 1, f"the mutant {mutant} has no place any more"
         copy.weaken(found[0])
     pairs = ["-mcx16"] if platform.machine() == "x86_64" else []
@@ -50,7 +52,7 @@ def play(program, name, seed, lives=None, messages=None):
     """Returns the program's exit code and what it and the sanitizer said."""
     command = [str(program), name, lives or PLAYS[name][0], messages or PLAYS[name][1], str(seed)]
     done = run_program(command, TSAN_OPTIONS="exitcode=66 history_size=4")
-    if "unexpected memory mapping" in done.stderr and shutil.which("setarch"):      # more random bits than the sanitizer can map
+    if "unexpected memory mapping" in done.stderr and shutil.which("setarch"):  # more random bits than it can map
         done = run_program(["setarch", "-R", *command], TSAN_OPTIONS="exitcode=66 history_size=4")
     if "unexpected memory mapping" in done.stderr:
         pytest.skip("ThreadSanitizer cannot run here: sysctl vm.mmap_rnd_bits=28")

@@ -1,7 +1,7 @@
 """Every edge is an instruction: the kernel's aarch64 assembly has what edges_aarch64.txt says, for both kinds of processor.
 
-On x86 most orders cost no instruction, so no test that runs there notices when one is dropped. aarch64 has an instruction for each.
-The kernel is compiled with every function on its own, and what orders is counted in each.
+On x86 most orders cost no instruction, so no test that runs there notices when one is dropped. aarch64 has one for each. The
+kernel is compiled with every function on its own, and what orders is counted in each.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def expected():
 def found_in(assembly):
     """function -> instruction -> how often. Of the pair without LSE its own barrier is not counted."""
     counts = {}
-    for name, body in re.findall(r"^__pyx_f_7shmring_5_core_\d+[a-z]+_(\w+):\n(.*?)^\s+\.size", assembly, re.DOTALL | re.MULTILINE):
+    function = re.compile(r"^__pyx_f_7shmring_5_core_\d+[a-z]+_(\w+):\n(.*?)^\s+\.size", re.DOTALL | re.MULTILINE)
+    for name, body in function.findall(assembly):
         if name in PRIVATE:
             continue
         code = [line.strip() for line in body.split("\n") if re.match(r"\s+[a-z]", line)]
@@ -134,5 +135,6 @@ def test_a_dropped_order_is_seen(tmp_path):
         for function in places():
             left = {kind: number for kind, number in counts[function].items() if number and kind != "exchange"}
             assert not left, f"{processor}: {function} still has {left}"
-            without_name = sum(each.function == function and each.helper in EXCHANGES and not each.edges for each in all_accesses())
+            without_name = sum(each.function == function and each.helper in EXCHANGES and not each.edges
+                               for each in all_accesses())
             assert counts[function]["exchange"] == without_name, f"{processor}: {function}"
