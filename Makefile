@@ -7,6 +7,7 @@
 #   make fuzz     damage rings under everybody who uses them; MUTATIONS=10000000 and SEED=1 set how much
 #   make soak     everything at once with random kills, for HOURS=8, and a report in build/soak; then the other long tests
 #   make lint     ruff, and mypy on the types that users see
+#   make aarch64  the contract tests under qemu-user, with Debian's Python for arm64
 #   make debug    the tests again, with the kernel's own assertions compiled in
 #   make clean    remove what was built
 #
@@ -26,7 +27,7 @@ BUILT := $(VENV)/built-debug$(SHMRING_DEBUG)
 
 export SHMRING_DEBUG
 
-.PHONY: build demo test models bench fuzz soak lint debug clean
+.PHONY: build demo test models bench fuzz soak lint debug aarch64 clean
 .DELETE_ON_ERROR:
 
 build: $(BUILT)
@@ -67,6 +68,9 @@ soak: $(BUILT)
 lint: $(BUILT)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy --strict shmring/__init__.pyi tests/rules/typed_user.py
+
+aarch64: $(BUILT)
+	$(BIN)/python tests/programs/aarch64_suite.py
 
 debug:
 	$(MAKE) test SHMRING_DEBUG=1
