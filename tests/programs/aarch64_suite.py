@@ -23,8 +23,8 @@ MINOR = "3.11"  # of Debian 12
 DEBS = (f"python{MINOR}-minimal libpython{MINOR}-minimal libpython{MINOR}-stdlib libpython{MINOR}-dev libc6 libgcc-s1 zlib1g "
         "libexpat1 libffi8 libbz2-1.0 liblzma5 libsqlite3-0 libssl3 libuuid1 libcrypt1 libstdc++6").split()
 WHEELS = ["pytest", "pytest-timeout", "hypothesis", "numpy", "posix-ipc"]
-# Those that end well under qemu-user. Of the others some do, but not all: children that take long to start, pids that are looked
-# for in /proc, sleeps without a time slice. Name them as arguments to see.
+# Those that end well under qemu-user. Of the others some do, but not all; why was not looked into for each (processes that are
+# told by their pid, children that take long to start, sleeps without a time slice). Name them as arguments to see.
 TESTS = [f"tests/contract/test_{name}.py" for name in ("groups", "sending", "receiving")]
 
 
