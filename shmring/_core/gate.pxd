@@ -135,8 +135,7 @@ cdef inline int gate_scan(const RingMap* ring, uint64_t position, uint64_t publi
         if load_relaxed_u32(&ring.producers.moves) == moves:  # [counted]
             gate[0] = position - most
             return OK
-    return layout_fault(fault, <uint64_t> (<char*> &ring.producers.moves - ring.control),
-                        load_relaxed_u32(&ring.producers.moves), moves)
+    return layout_fault(fault, <uint64_t> (<char*> &ring.producers.moves - ring.control), moves, moves)
 
 
 # Somebody let go of everything from `old_hold` on; `near` is a position of lately. Wakes the parked producers if that is what
@@ -149,7 +148,7 @@ cdef inline int gate_opened(const RingMap* ring, uint64_t old_hold, uint64_t nea
     return gate_ring_room(ring, old_hold, near)
 
 
-# The same, N3-N5.
+# The same, N3-N5. [N4]
 cdef inline int gate_ring_room(const RingMap* ring, uint64_t old_hold, uint64_t near) noexcept nogil:
     cdef uint64_t bits, target, tail, gate = 0
     cdef uint32_t word, number

@@ -333,7 +333,7 @@ cdef inline uint64_t group_lowest_head(RingMap* ring, uint32_t except_for, uint6
     for number in range(ring.n_groups):
         if number != except_for and group_state(ring, number) == GROUP_ACTIVE:
             # sync: claimed (acquire). A tail that is read later is not before this head, and what is read from there is what was
-            # shown there; pairs with (release) in claim_move_head and claim_one.
+            # shown there; pairs with (release) in claim_move_head and sole_move_head.
             head = mark_position(load_acquire_u64(&ring.groups[number].head), near)
             if not found or <int64_t> (head - lowest) < 0:
                 lowest = head
@@ -394,7 +394,7 @@ cdef inline int group_check(RingMap* ring, uint32_t number, uint64_t near, Fault
     cdef uint64_t word, head = 0, tail = 0
     cdef int attempt
     for attempt in range(MOST_LOST):
-        # sync: claimed (acquire). The tail, read next, is not before this head; pairs with (release) in claim_move_head and claim_one.
+        # sync: claimed (acquire). The tail, read next, is not before this head; pairs with (release) in claim_move_head and sole_move_head.
         word = load_acquire_u64(&group.head)
         head = mark_position(word, near)
         tail = gate_tail(ring, near)

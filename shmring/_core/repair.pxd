@@ -119,7 +119,7 @@ cdef inline bint repair_judge(RingMap* ring, uint32_t number) noexcept nogil:
     # Relaxed: here and below, its owner is gone, and we hold the lock.
     if group >= ring.n_groups or load_relaxed_u64(&slot.hold) == NONE:
         return False
-    # sync: claimed (acquire). If somebody claimed after it, the grant is visible; pairs with (release) in claim_move_head and claim_one.
+    # sync: claimed (acquire). If somebody claimed after it, the grant is visible; pairs with (release) in claim_move_head and sole_move_head.
     word = load_acquire_u64(&ring.groups[group].head)
     # sync: granted (acquire). As old as the head at least; pairs with (release) in claim_grant.
     granted = load_acquire_u64(&slot.granted)

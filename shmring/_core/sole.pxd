@@ -21,7 +21,8 @@
 # bytes of a later lap may have been read: none of it is used, and what looked like damage is looked at again by claim_range.
 # SETTLED says that somebody has waited it out.
 #
-# Progress: wait-free. Source: asymmetric fences, as for the doorbell; the model is models/group_share.pml.
+# Progress: wait-free. Source: asymmetric fences, as for the doorbell.
+# Steps in brackets are those of group_share.pml in models/.
 from libc.stdint cimport uint64_t
 
 from shmring._core.atomic cimport fence_compiler, load_relaxed_u32, store_relaxed_u64, store_release_u64
@@ -31,15 +32,15 @@ from shmring._core.record cimport SKIP, record_span
 
 
 # Are we the only member, and nothing else comes first? Relaxed: looked at again in sole_may_store. SHARED is never taken back
-# while we are a member.
+# while we are a member. [look]
 cdef inline bint sole_is_all(const Reader* reader) noexcept nogil:
     return not (load_relaxed_u32(&reader.group.attention) or reader.n_pending or reader.has_sleepers or reader.start != NONE
                 or mark_owner(reader.word) != reader.mark)
 
 
-# After [note]: may the head be moved by a plain store?
+# After [note]: may the head be moved by a plain store? [look]
 cdef inline bint sole_may_store(const Reader* reader) noexcept nogil:
-    fence_compiler()                    # a membarrier makes it a full fence, if SHARED is being set: see the top
+    fence_compiler()                    # a membarrier makes it a full fence, if SHARED is being set: see the top [membarrier]
     # Relaxed: as above.
     return not load_relaxed_u32(&reader.group.attention) & SHARED
 

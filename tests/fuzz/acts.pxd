@@ -7,7 +7,7 @@ from libc.stdlib cimport abort
 from libc.string cimport memset
 
 from shmring._core.claim cimport (Reader, claim_count, claim_find, claim_has_data, claim_is_drained, claim_is_unfinished, claim_lag,
-                                  claim_may_adopt, claim_one, claim_range, claim_release, claim_start, claim_walk)
+                                  claim_may_adopt, claim_range, claim_release, claim_start, claim_walk)
 from shmring._core.keep cimport claim_drop, claim_keep, claim_pending, claim_put_back, claim_take_pending
 from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, LAPPED, NONE, NO_CLAIM_LEFT, OK, RingMap, TOO_LARGE)
 from shmring._core.membership cimport participant_group, participant_is_orphan
@@ -18,6 +18,7 @@ from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_
                                     produce_reserve_batch, produce_shorten, produce_start)
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.repair cimport adopt_orphan
+from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
 from world cimport CAPACITY, Input, World, pick, take
 
 cdef extern from * nogil:
@@ -193,14 +194,25 @@ cdef inline void act_join_reader(World* world, int number, RingMap map, uint64_t
     claim_start(reader, number // 2, lately)
 
 
+# Consumer.take
+cdef inline void act_pass(World* world, Reader* reader) noexcept nogil:
+    cdef uint64_t position = reader.cursor, length = 0
+    cdef int woken = 0
+    if sole_look(reader, position, &length) == OK:
+        act_read(world, &reader.ring, position, length)
+        sole_pass(reader, position + record_span(length, reader.ring.align), 1, length, &woken)
+
+
 cdef inline void act_consume(World* world, Input* input) noexcept nogil:
     cdef uint32_t number = pick(input, 3)
     cdef Reader* reader = &world.readers[number]
     cdef uint32_t what = pick(input, 16)
     cdef uint64_t length = 0, position = 0, count = 0
     cdef int code, entry
-    if what < 5 or what == 5 or what == 6:
-        code = claim_one(reader, UINT64_MAX if what else take(input, 1), &length)
+    if what == 3 and sole_is_all(reader):
+        act_pass(world, reader)
+    elif what < 7:
+        code = sole_claim(reader, UINT64_MAX if what else take(input, 1), &length)
         if code == OK:
             act_read(world, &reader.ring, reader.start, length)
             claim_count(reader, length)

@@ -5,7 +5,7 @@
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from shmring._core.claim cimport (Reader, claim_count, claim_is_drained, claim_is_unfinished, claim_may_adopt, claim_one, claim_range,
+from shmring._core.claim cimport (Reader, claim_count, claim_is_drained, claim_is_unfinished, claim_may_adopt, claim_range,
                                   claim_release, claim_walk)
 from shmring._core.keep cimport claim_drop, claim_keep, claim_pending, claim_put_back, claim_take_pending
 from shmring._core.layout cimport ATTENTION, CLAIMS, EMPTY, FULL, LAPPED, NONE, OK
@@ -16,6 +16,7 @@ from shmring._core.produce cimport (Writer, produce_abort, produce_finish, produ
                                     produce_reserve_batch, produce_shorten, produce_start)
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
+from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
 
 from stage cimport (GROUPS, Stage, Waits, pthread_mutex_lock, pthread_mutex_unlock, stage_adopt, stage_die, stage_enter, stage_join,
                     stage_leave, stage_remove, stage_repair, wait_a_while)
@@ -28,7 +29,7 @@ cdef extern from * nogil:
     static inline void put_word(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELAXED); }
     static inline void mark_seen(uint8_t *byte) { __atomic_fetch_add(byte, 1, __ATOMIC_RELAXED); }
 
-    /* An observer copies what may be overwritten meanwhile, and asks afterwards. The copy is the one race that is meant; it is
+    /* An observer, and the only member of a group, copies what may be overwritten meanwhile, and asks afterwards. The copy is the one race that is meant; it is
      * the copy that ThreadSanitizer is not shown (it could not be atomic: whole payloads, by memcpy in the ports). */
     __attribute__((noinline, no_sanitize("thread")))
     static void copy_unseen(uint64_t *to, const char *from, uint64_t length)
@@ -208,9 +209,22 @@ cdef inline int take_some(Part* part, Reader* reader, int* views, int* n_views, 
     cdef Play* play = part.play
     cdef uint64_t length = 0, position = 0
     cdef uint32_t act = throw_dice(part, 8)
-    cdef int code = ATTENTION, entry = 0, index
-    if act:
-        code = claim_one(reader, UINT64_MAX, &length)
+    cdef int code = ATTENTION, entry = 0, index, woken = 0
+    cdef uint64_t copy[MOST_WORDS]
+    if act < 4 and sole_is_all(reader):
+        # Consumer.take: what is read counts only if sole_pass says so, and may be overwritten else.
+        position = reader.cursor
+        code = sole_look(reader, position, &length)
+        if code == OK and length <= 8 * MOST_WORDS:
+            copy_unseen(copy, record_payload(&reader.ring, position), length)
+            if sole_pass(reader, position + record_span(length, 16), 1, length, &woken):
+                check_message(play, part.group, <char*> copy, length, noted)
+                return OK
+        elif code != OK and code != ATTENTION:
+            return code
+        code = ATTENTION
+    elif act:
+        code = sole_claim(reader, UINT64_MAX, &length)
         if code != OK and code != ATTENTION:
             return code
         position = reader.start
@@ -303,7 +317,7 @@ cdef inline bint consume_life(Part* part, uint32_t group, bint latest, uint64_t 
         wait_a_while(stage, &waits, &reader, NULL, NULL, 0)
         reader.has_sleepers = False
     if dies and not has_ended:
-        code = claim_one(&reader, UINT64_MAX, &length)
+        code = sole_claim(&reader, UINT64_MAX, &length)
         count_one(&play.dead)
         stage_die(stage, waits.number)
     else:
