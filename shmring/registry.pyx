@@ -8,13 +8,15 @@ holder, and whatever that one left half done is done again or undone by the next
 
 import errno
 import os
-from _thread import RLock, get_ident     # what threading gives, without the time that importing it takes
+from _thread import get_ident           # what threading gives, without the time that importing it takes
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals
-from libc.errno cimport EACCES, EAGAIN, EINTR
+from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
+from libc.errno cimport EACCES, EAGAIN, EINTR, ENOENT, errno as last_error
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
+from posix.fcntl cimport O_CLOEXEC, O_RDWR, open as open_file
+from posix.unistd cimport close as close_file
 
 from shmring._core.claim cimport Reader
 from shmring._core.doorbell cimport doorbell_ring_all
@@ -35,11 +37,10 @@ from shmring.mapping cimport Mapping
 from shmring import evidence
 from shmring.errors import CorruptRing, MappingError, MemberTaken, TooManyGroups, mapping_error
 
-# Descriptors whose locks must not survive in a forked child: it would keep them alive for a parent that died.
+# Descriptors whose locks must not survive in a forked child: it would keep them alive for a parent that died. A descriptor is opened
+# and entered here, or removed and closed, without letting go of the GIL in between (os.open and os.close would), so a child gets
+# all of them or none. A lock instead would be held for ever by a daemon thread that the end of the interpreter stops there.
 lock_descriptors = set()
-
-# Held while a descriptor is opened and entered there, or removed and closed, and across fork: a child gets all of them or none.
-descriptors_change = RLock()
 
 # Which thread of this process holds the registry lock of which ring (by uuid): a signal handler or finalizer that runs in that
 # thread must not wait for itself.
@@ -49,22 +50,19 @@ holders = {}
 def _after_fork_in_child():
     holders.clear()
     while lock_descriptors:
-        os.close(lock_descriptors.pop())
-    descriptors_change.release()
+        close_file(lock_descriptors.pop())
 
 
-os.register_at_fork(before=descriptors_change.acquire, after_in_parent=descriptors_change.release,
-                    after_in_child=_after_fork_in_child)
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def close_lock_descriptor(int fd):
     """Give up the locks of `fd` at once (a child forked in C may have a copy of it), and close it."""
     if fd in lock_descriptors:              # before a signal can interrupt us below
         unlock_all(fd)
-    with descriptors_change:
-        if fd in lock_descriptors:          # not in a child forked meanwhile: it has closed its copy
-            lock_descriptors.discard(fd)
-            os.close(fd)
+    if fd in lock_descriptors:              # not in a child forked meanwhile: it has closed its copy
+        lock_descriptors.discard(fd)
+        close_file(fd)
 
 
 cdef object corrupt(Fault* fault, object name):
@@ -133,15 +131,18 @@ cdef class Registry:
 
     def open_lock_descriptor(self):
         """An open file description of our own for the segment, as locks belong to descriptions."""
-        with descriptors_change:
-            try:
-                fd = os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
-            except OSError as error:
-                missing = error.errno == errno.ENOENT
-                raise mapping_error(error.errno, f"open ring {self.name!r} once more, for a lock", self.name,
-                                    MappingError if missing else None, "/proc is not mounted" if missing else "") from None
-            lock_descriptors.add(fd)
-            return fd
+        cdef bytes path = f"/proc/self/fd/{self.fd}".encode()
+        cdef int fd = open_file(path, O_RDWR | O_CLOEXEC)
+        cdef int code
+        while fd < 0 and last_error == EINTR:
+            PyErr_CheckSignals()
+            fd = open_file(path, O_RDWR | O_CLOEXEC)
+        if fd < 0:
+            code = last_error
+            raise mapping_error(code, f"open ring {self.name!r} once more, for a lock", self.name,
+                                MappingError if code == ENOENT else None, "/proc is not mounted" if code == ENOENT else "")
+        lock_descriptors.add(fd)
+        return fd
 
     cdef bint wait_for_lock(self, int fd, bint wait) except -1:
         cdef int result

@@ -94,7 +94,7 @@ def keep(how, held):
 
 
 def wait_in(call, ring):
-    """A daemon thread in a call that nothing will end; returns when it sleeps there."""
+    """A daemon thread in a call that nothing will end; returns when it sleeps there. Or one that never sleeps."""
     if call == "recv":
         rx = ring.consumer("empty", start="latest", wait="park")
         target = rx.recv
@@ -117,6 +117,15 @@ def wait_in(call, ring):
 
         def target():
             shmring.wait(handles)
+
+    elif call == "come and go":
+
+        def come_and_go():
+            while True:
+                ring.consumer(lossy=True, start="latest").close()
+
+        threading.Thread(target=come_and_go, daemon=True).start()
+        return
 
     def sleeping():
         return sum(bool(each.parks) for each in ring.stats().participants if each.pid == os.getpid())
