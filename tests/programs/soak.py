@@ -190,7 +190,7 @@ class Soak:
         columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("of"), TimeRemainingColumn()
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as progress:
             task = progress.add_task("soak", total=total)
-            while time.monotonic() < self.until and len(self.tally.failures) < MOST_FAILURES:
+            while time.monotonic() < self.until and len(self.tally.failures) < MOST_FAILURES and not self.tally.is_interrupted:
                 self.step()
                 progress.update(task, completed=total - (self.until - time.monotonic()), description=self.tally.totals())
 
@@ -221,11 +221,16 @@ class Soak:
                 time.sleep(1)
                 part.process.kill()  # the next look hears its end
 
-    def finish(self, is_interrupted: bool) -> None:
+    def interrupt(self, *_) -> None:
+        """Ctrl-C ends it between two steps, so that nothing is left half done; a second one ends everything at once."""
+        if self.tally.is_interrupted:
+            raise KeyboardInterrupt
+        self.tally.is_interrupted = True
+
+    def finish(self) -> None:
         """The storm that is under way ends, or is ended; the lasting ring is checked once more."""
-        self.tally.is_interrupted = is_interrupted
         self.console.print("ending: the last storm, and the last check of the lasting ring")
-        if self.storms and self.config and is_interrupted:
+        if self.storms and self.config and self.tally.is_interrupted:
             self.storms.end()
             self.storms = None
             self.remove(self.config["name"])
@@ -264,19 +269,16 @@ def main() -> int:
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 24)
     console.print(f"soak: {args.hours} hours, seed {seed}, in {folder}")
     soak = Soak(args.hours, seed, folder, console)
-    is_interrupted = False
+    signal.signal(signal.SIGINT, soak.interrupt)
     try:
         soak.run()
-    except KeyboardInterrupt:
-        is_interrupted = True
-    try:
-        soak.finish(is_interrupted)
+        soak.finish()
     finally:
         soak.end()
         report = write_report(folder / "report.md", soak.tally, soak.meter)
         console.print(report, markup=False)
         console.print(f"report: {folder / 'report.md'}", markup=False)
-    return 1 if soak.tally.failures else 130 if is_interrupted else 0
+    return 1 if soak.tally.failures else 130 if soak.tally.is_interrupted else 0
 
 
 if __name__ == "__main__":
