@@ -252,6 +252,9 @@ class Soak:
         for part in (self.storms, self.steady):
             if part:
                 part.end()
+        for name in os.listdir("/dev/shm"):
+            if name.startswith(self.prefix):
+                self.remove(name)
 
 
 def main() -> int:
