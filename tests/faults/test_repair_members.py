@@ -417,6 +417,7 @@ def test_a_pid_that_means_somebody_else_outside_is_not_taken_for_a_death(ring, p
             say(ring.repair(), [each.alive for each in ring.stats().participants])
             hear()
             os.kill(child, signal.SIGKILL)
+            os._exit(0)         # faulthandler's thread is the parent's: the interpreter would wait for it for ever
         """,
             ring.name,
             namesake.pid,
