@@ -6,6 +6,7 @@
 #   make bench    measure, and write docs/benchmarks.md
 #   make fuzz     damage rings under everybody who uses them; MUTATIONS=10000000 and SEED=1 set how much
 #   make soak     everything at once with random kills, for HOURS=8, and a report in build/soak; then the other long tests
+#   make deaths   kill and stop participants at each instruction of each operation: up to two hours of two CPUs
 #   make lint     ruff, and mypy on the types that users see
 #   make aarch64  the contract tests under qemu-user, with Debian's Python for arm64
 #   make debug    the tests again, with the kernel's own assertions compiled in
@@ -27,7 +28,7 @@ BUILT := $(VENV)/built-debug$(SHMRING_DEBUG)
 
 export SHMRING_DEBUG
 
-.PHONY: build demo test models bench fuzz soak lint debug aarch64 clean
+.PHONY: build demo test models bench fuzz soak deaths lint debug aarch64 clean
 .DELETE_ON_ERROR:
 
 build: $(BUILT)
@@ -64,6 +65,9 @@ fuzz: $(BUILT)
 soak: $(BUILT)
 	$(BIN)/python tests/programs/soak.py --hours $(HOURS)
 	SHMRING_SOAK_HOURS=$(HOURS) $(BIN)/python -m pytest -m soak --timeout 0
+
+deaths: $(BUILT)
+	$(BIN)/python tests/faults/stepping --verbose --json deaths.json
 
 lint: $(BUILT)
 	$(BIN)/python -m ruff check .

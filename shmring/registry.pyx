@@ -288,13 +288,13 @@ cdef class Registry:
         """Bury who is dead or has left. Returns whether it was dead."""
         cdef Slot* slot = &self.map.participants[number]
         cdef uint32_t group = participant_group(slot)
+        # Who leaves says so before it drops its lock: looked at after the lock.
+        if participant_is_active(slot) and not self.is_alive(number) and not participant_has_left(slot):
+            self.bury(number, True)
+            repair_note(self.map, finder)
+            return True
         if participant_has_left(slot):
             self.bury(number, False)
-        elif participant_is_active(slot):
-            if not self.is_alive(number):
-                self.bury(number, True)
-                repair_note(self.map, finder)
-                return True
         elif participant_is_orphan(slot):
             if group < self.map.n_groups and group_state(self.map, group) == GROUP_ACTIVE:
                 group_set_orphans(self.map, group, True)            # its burier may have died before it said so
@@ -439,9 +439,11 @@ cdef class Registry:
 
     cdef uint32_t dead_producer(self):
         """The pid of a producer that is dead and was not found yet, or 0."""
+        cdef const Slot* each
         cdef uint32_t slot
         for slot in range(self.map.n_participants):
-            if (participant_role(&self.map.participants[slot]) == ROLE_PRODUCER and participant_is_active(&self.map.participants[slot])
-                    and not self.is_alive(slot)):
-                return self.map.participants[slot].pid
+            each = &self.map.participants[slot]
+            if (participant_role(each) == ROLE_PRODUCER and participant_is_active(each) and not self.is_alive(slot)
+                    and participant_is_active(each)):           # it has not just left
+                return each.pid
         return 0
