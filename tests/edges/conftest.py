@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,12 @@ def ring_name() -> Iterator[str]:
     assert not left
 
 
+def heed_signals() -> None:
+    """In the child: as in a terminal, also where the tests run under nohup or as a background job."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_DFL)
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """A function that starts `shmring WORDS` in the background; what still runs at the end is killed."""
@@ -33,7 +40,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
     def start_one(*words: object, **how: object) -> subprocess.Popen[bytes]:
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        how = {**pipes, "env": environment(), "bufsize": 0, **how}
+        how = {**pipes, "env": environment(), "bufsize": 0, "preexec_fn": heed_signals, **how}
         process = subprocess.Popen(command_line(*words), **how)
         running.append(process)
         return process

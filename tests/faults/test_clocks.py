@@ -97,6 +97,7 @@ say("filtered")
 
 
 STOPPED = """
+    faulthandler.cancel_dump_traceback_later()          # it is stopped for longer than a test lasts
     ring = shmring.open(sys.argv[1])
     tx, rx = ring.producer(), ring.consumer("stopped")
     tx.send(b"held")

@@ -56,12 +56,12 @@ def test_a_ring_that_has_its_name_too_early_is_caught(theatre, monkeypatch):
 
     class EarlyShape(creation._Shape):
         def format(self, fd):
-            link(fd, None, creation.place_of(path))
+            link(fd, None, creation.place_of(path), "create")
             super().format(fd)
 
     assert program.run_scene(theatre, chosen, program.Sample(1, 20), float("inf"), ("kill",)).failures == 0
     monkeypatch.setattr(creation, "_Shape", EarlyShape)
-    monkeypatch.setattr(creation, "_link", lambda fd, temporary, place: None)
+    monkeypatch.setattr(creation, "_link", lambda fd, temporary, place, action: None)
     result = program.run_scene(theatre, chosen, program.Sample(1, 20), float("inf"), ("kill",))
     assert any("no ring" in text for text in result.texts), result
 
