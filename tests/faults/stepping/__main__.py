@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -55,7 +56,7 @@ def main() -> int:
         codes = [os.waitpid(pid, 0)[1] for pid in workers]
         for pid in workers:  # of one that failed
             for left in Path("/dev/shm").glob(f"shmring-stepping-{pid}-*"):
-                left.unlink()
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
         lines = [line for number in range(options.jobs) for line in read(f"{folder}/{number}")]
     order = {scene.label: number for number, scene in enumerate(chosen)}
     results = sorted((program.Result(**json.loads(line)) for line in lines), key=lambda each: order[each.scene])

@@ -166,6 +166,8 @@ def check_books(world: World, scene: Scene, rivals: list[str], took, both_died: 
         raise Broken(f"{stats.aborted} messages are counted as aborted, {sent} are there")
     if scene.operation.dead_before == 0 and stats.groups[0].redelivered != len(flagged):
         raise Broken(f"{stats.groups[0].redelivered} are counted as redelivered: {default}")
-    observed(world, order, max(stats.aborted, operation.gives_up))
+    # What the victim gave up by itself is not counted as aborted; of two that died, what is counted may be the other one's.
+    gaps = stats.aborted + operation.gives_up if both_died else max(stats.aborted, operation.gives_up)
+    observed(world, order, gaps)
     return sent, len([name for name in missing if name not in rivals])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import shutil
 import struct
 import time
 
@@ -66,6 +67,7 @@ class World:
         self.ring.close()
         self.memory.close()
         os.unlink(self.path)
+        shutil.rmtree(f"{self.path}-folder", ignore_errors=True)  # of who creates rings
 
     # ---- one trial -----------------------------------------------------------------------------------------------
 
