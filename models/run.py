@@ -164,12 +164,18 @@ CASES = [
     Case("shared_room", FOUND, f"{ROOMS} END=3 WAS_PASSED"),
 
     Case("observer", HOLDS, "END=5"),
-    Case("observer", HOLDS, "END=5 CHUNK=2"),
+    Case("observer", HOLDS, "END=7 CAP=4 CHUNK=2 MOST=4", True),
+    Case("observer", HOLDS, "END=6 CAP=4 CHUNK=2 MOST=4"),
+    Case("observer", HOLDS, "END=4 PRODUCERS=2", True),
     Case("observer", HOLDS, "END=5 PRODUCERS=2", True),
-    Case("observer", HOLDS, "END=6 CHUNK=2 PRODUCERS=2", True),
     *(Case("observer", MUTANT, f"END=5 {flag}") for flag in (
-        "NO_LAPPING_FENCE", "NO_OBSERVER_FENCE", "STAMP_EARLY", "LATE_CHECK", "NO_RECHECK")),
-    Case("observer", FOUND, "END=5 CHUNK=2 WAS_NUMBER"),
+        "NO_LAPPING_FENCE", "NO_OBSERVER_FENCE", "STAMP_EARLY", "LATE_CHECK")),
+    Case("observer", MUTANT, "END=7 NO_RECHECK"),
+    *(Case("observer", MUTANT, f"END=7 CAP=4 CHUNK=2 MOST=4 {flag}") for flag in ("NO_LEAVE", "SAME_ENTRY")),
+    Case("observer", MUTANT, "END=4 PRODUCERS=2 NO_LEAD_CHECK"),
+    Case("observer", FOUND, "END=5 WAS_NOTE_LATE"),
+    Case("observer", FOUND, "END=5 WAS_TAIL"),
+    Case("observer", FOUND, "END=5 WAS_NUMBER"),
     Case("observer", FOUND, "END=5 PRODUCERS=2 WAS_MISSING"),
 ]
 

@@ -1,29 +1,39 @@
 # Record positions that observers can land on, each with the number of messages before it.
 #
-#   producers: whoever's record passes into another sixteenth of the capacity notes where a record begins
+#   producers: whoever is about to pass into another sixteenth of the capacity notes where its record begins
 #   observers: begin there; after being lapped, the difference of the numbers is what they lost
 #
 # An entry is a pair of words that changes in one exchange, and only ever to a later position, so that a producer that was
-# stopped half-way cannot put an old place over a new one. NONE: never used.
-# Progress: wait-free; a failed exchange means that somebody noted a later place.
+# stopped half-way cannot put an old place over a new one. NONE: never used. Which places there are always: reserve.pxd.
+# Progress: lock-free; a failed exchange means that somebody noted a later place than was there. MOST_LOST in a row are damage.
 # Steps in brackets are those of observer.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport cas_pair, load_acquire_u64, load_relaxed_u64, store_relaxed_u64
-from shmring._core.layout cimport BOUNDARIES, NONE, Boundary, RingMap
+from shmring._core.layout cimport BOUNDARIES, MOST_LOST, NONE, Boundary, RingMap
 
 
 # A record that ends at or before `end` will begin at `position`, after `number` messages. The place stands for the chunk that
-# `end` lies in. [note]
-cdef inline void boundary_note(const RingMap* ring, uint64_t position, uint64_t end, uint64_t number) noexcept nogil:
+# `end` lies in. Returns the place that stands there now: ours, or a later one. [note]
+cdef inline uint64_t boundary_note(const RingMap* ring, uint64_t position, uint64_t end, uint64_t number) noexcept nogil:
     cdef Boundary* entry = &ring.producers.boundaries[(end // ring.chunk) % BOUNDARIES]
-    # Relaxed: the exchange checks both.
-    cdef uint64_t before = load_relaxed_u64(&entry.position)
-    if before != NONE and <int64_t> (position - before) <= 0:
-        return
-    # sync: boundary (release). Nothing is published but the pair itself; pairs with (acquire) in boundary_read. A failed exchange:
-    # another producer noted a place of its own.
-    cas_pair(&entry.position, before, load_relaxed_u64(&entry.number), position, number)
+    cdef uint64_t before
+    cdef int attempt
+    for attempt in range(MOST_LOST):
+        # Relaxed: the exchange checks both.
+        before = load_relaxed_u64(&entry.position)
+        if before != NONE and <int64_t> (position - before) <= 0:
+            return before
+        # sync: boundary (release). Nothing is published but the pair itself; pairs with (acquire) in boundary_read. A failed
+        # exchange: another producer noted a place, maybe an older one than ours.
+        if cas_pair(&entry.position, before, load_relaxed_u64(&entry.number), position, number):
+            break
+    return position
+
+
+# The place that stands for the chunk that `end` lies in. Relaxed: a true one at any time, and the next is a later one. [note]
+cdef inline uint64_t boundary_place(const RingMap* ring, uint64_t end) noexcept nogil:
+    return load_relaxed_u64(&ring.producers.boundaries[(end // ring.chunk) % BOUNDARIES].position)
 
 
 # A new single producer begins at `tail`: what one that died has noted beyond it is not going to be a record's place.

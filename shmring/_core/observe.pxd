@@ -24,7 +24,7 @@ from shmring._core.reserve cimport Tail, reserve_look, reserve_lately, reserve_n
 
 cdef enum:
     ATTEMPTS = 100              # to find the newest record before the producers have lapped us again
-    LOOKS = 1000                # at the tail, until it stands still
+    LOOKS = 1000                # at the tail and the boundaries
 
 # What an observer knows; private to its process, changed only with the GIL held.
 cdef struct Watcher:
@@ -132,30 +132,33 @@ cdef inline int observe_start(Watcher* watcher, bint latest) noexcept nogil:
     return OK
 
 
-# Where to go on after being overtaken: a boundary that is a while ahead of the producers, or the newest. Many producers: the tail
-# and its number, as they are together, if a reservation took all of the last lap. False: one producer is in the middle of
-# messages that took it, and will tell when they are shown; or the tail of many moves on and on.
+# Where to go on after being overtaken: a boundary that is a while ahead of the producers, or the newest. Many producers: not the
+# tail, as what can be read lies before it. There is a place in the last lap (reserve.pxd) unless the tail moves on and on, or
+# an entry changed just when it was read: look again. None in so many looks is damage: the tail and its number, as they are
+# together. False: one producer is in the middle of messages that took all of the last lap, and will tell when they are shown; or
+# the tail of many never stands still.
 cdef inline bint observe_find_place(const RingMap* ring, uint64_t near, uint64_t* position, uint64_t* number) noexcept nogil:
-    cdef uint64_t reserve = observe_reserve(ring, near)
-    cdef uint64_t tail = gate_tail(ring, near)
+    cdef uint64_t reserve, last
     cdef Tail first, second
     cdef int attempt
-    if (boundary_find(ring, reserve - ring.capacity + (ring.capacity >> 2), tail, False, position, number)
-            or boundary_find(ring, reserve - ring.capacity, tail, True, position, number)):
-        return True
-    if not ring.is_multi:
-        return False
     second.position = near
     reserve_look(ring, &second)
     for attempt in range(LOOKS):
+        reserve = observe_reserve(ring, near)
+        last = gate_tail(ring, near) - (HEADER_BYTES if ring.is_multi else 0)
+        if (boundary_find(ring, reserve - ring.capacity + (ring.capacity >> 2), last, False, position, number)
+                or boundary_find(ring, reserve - ring.capacity, last, True, position, number)):
+            return True
+        if not ring.is_multi:
+            return False
         first = second
         reserve_look(ring, &second)
-        # The number of the first look was read between two looks at the same word.
-        if first.word == second.word:
-            position[0] = first.position
-            number[0] = first.number
-            return True
-    return False                        # it never stands still: later
+    if first.word != second.word:
+        return False                    # later
+    # The number of the first look was read between two looks at the same word.
+    position[0] = first.position
+    number[0] = first.number
+    return True
 
 
 # Overtaken: go on further ahead, and count what was lost. False: there is no place to go yet. [jump]

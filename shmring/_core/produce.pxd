@@ -56,6 +56,7 @@ cdef inline int produce_start(Writer* writer) noexcept nogil:
     writer.tail.position = reserve_lately(ring)
     reserve_look(ring, &writer.tail)
     writer.position = writer.tail.position
+    writer.tail.noted = writer.position - ring.capacity         # none: the first reservation notes one
     if not ring.is_multi:
         writer.position = gate_tail(ring, 0)
         # Relaxed: its last writer, the producer before us, is gone.

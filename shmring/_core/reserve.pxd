@@ -13,12 +13,23 @@
 # nobody writes over an open reservation, whoever reads or does not: it gates (gate.pxd).
 # Progress: lock-free: an exchange fails because another one succeeded. Whoever is stopped anywhere here keeps nobody else from
 # reserving; readers wait for its stamp, or for its death.
+#
+# Places for observers. Invariant: while the tail is T, behind the first record, some boundary is a record's begin in
+# [T - capacity, T). So who was lapped finds one, and with it everything behind it, whoever is stopped wherever: it never has to
+# jump to the tail, past records that can still be read (also the newest, for good).
+#   - A place is noted before the exchange, while it is the tail, with the number that stood beside it: true, whoever wins it. Who
+#     passes into another chunk notes; so does who would end more than a capacity behind the last place that it knows of.
+#   - Who sees the tail sees the note: it comes before our exchange (release), and those of others carry it on.
+#   - The entry of chunk c changes to a later place, which was the tail by then; it must not be T itself. Who begins at T writes
+#     that of a chunk d, one to sixteen behind the chunk of T. A place of two laps ago in it lies more than a capacity before T.
+#     One of this lap: of an attempt that failed, which nobody relies on; or of somebody who won a reservation that ends in the
+#     chunk before d, as T does: then it is in the chunk of T and in reach, and is left alone.
 # Source: Agrona's ManyToOneRingBuffer (claim, then commit in place); the intents and the marks are ours.
 # Steps in brackets are those of many_producers.pml, observer.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (cas_pair, cas_u64, fence_full, fence_release, load_acquire_u64, load_relaxed_u64, store_release_u64)
-from shmring._core.boundary cimport boundary_note
+from shmring._core.boundary cimport boundary_note, boundary_place
 from shmring._core.layout cimport NONE, RingMap, Slot, mark_pack, mark_position
 
 cdef enum:
@@ -30,6 +41,7 @@ cdef struct Tail:
     uint64_t word           # as last seen
     uint64_t number         # messages reserved before it
     uint64_t position       # of word
+    uint64_t noted          # a boundary that was noted for what we won
 
 
 # Read the tail. The two words may belong to different moments; then the exchange fails. [tail]
@@ -41,12 +53,30 @@ cdef inline void reserve_look(const RingMap* ring, Tail* tail) noexcept nogil:
     tail.position = mark_position(tail.word, tail.position)
 
 
+# Before an exchange: note where we begin, for a reservation up to `end`. False: the tail has moved. Otherwise `noted` is a place
+# that serves who begins to read before `end`.
+cdef inline bint reserve_lead(const RingMap* ring, const Tail* tail, uint64_t end, uint64_t* noted) noexcept nogil:
+    # Into the same chunk: its entry may be the only one that leads to what is before us, so the next one's.
+    cdef uint64_t stands_for = end if (tail.position ^ end) >= ring.chunk else end + ring.chunk
+    # Relaxed: the same word again, behind an acquire, means that the number stood beside it. [note]
+    if load_relaxed_u64(&ring.producers.tail) != tail.word:
+        return False
+    noted[0] = boundary_place(ring, stands_for)
+    if noted[0] == NONE or (noted[0] ^ tail.position) >= ring.chunk or end - noted[0] > ring.capacity:
+        noted[0] = boundary_note(ring, tail.position, stands_for, tail.number)
+    return True
+
+
 # One attempt to reserve `span` bytes for `messages` at the tail as it was last seen. True: they are ours, and `tail` is the new
 # one. False: another producer was faster.
 cdef inline bint reserve_exchange(const RingMap* ring, Slot* slot, uint32_t mark, Tail* tail, uint64_t span,
                                   uint64_t messages) noexcept nogil:
     cdef uint64_t position = tail.position
     cdef uint64_t word = mark_pack(position + span, mark)
+    cdef uint64_t noted = tail.noted
+    if (position ^ (position + span)) >= ring.chunk or position + span - noted > ring.capacity:
+        if not reserve_lead(ring, tail, position + span, &noted):
+            return False
     # sync: intent (release). As in reserve_withdraw, for an exchange that failed; pairs with (acquire) in intent_read. [intend: NONE]
     store_release_u64(&slot.intent_start, NONE)
     # sync: intent (release). NONE is visible before the new one; pairs with (acquire) in intent_read. Without it a survivor could
@@ -64,8 +94,8 @@ cdef inline bint reserve_exchange(const RingMap* ring, Slot* slot, uint32_t mark
     tail.word = word
     tail.position = position + span
     tail.number += messages
+    tail.noted = noted
     if (position ^ tail.position) >= ring.chunk:
-        boundary_note(ring, position, tail.position, tail.number - messages)
         reserve_note(ring, tail)
     return True
 

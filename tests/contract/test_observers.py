@@ -246,3 +246,43 @@ def test_latest_waits_for_a_message(watch):
         thread.start()
         assert observer.latest() == b"new"
         thread.join()
+
+
+# ---- lapped, and what it still gets ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("largest", [4080, 3500, 2100])
+@pytest.mark.parametrize("behind", [0, 1, 3])
+@pytest.mark.parametrize("offset", range(0, 512, 64))
+def test_a_lapped_observer_gets_the_newest_message(backing, largest, behind, offset):
+    """It once went to the tail, past small messages that follow one that took the whole last lap."""
+    with backing.create(4096) as ring, ring.producer() as tx, ring.consumer(lossy=True) as observer:
+        ring.remove_group("default")
+        tx.reserve(0, timeout=0).abort()
+        for _ in range(offset // 64):
+            tx.send(bytes(48), timeout=0)
+        for lap in range(3):
+            tx.send(b"0 " + bytes(largest - 2), timeout=0)
+            tx.send(b"1 " + bytes(largest - 2), timeout=0)
+            for number in range(2, 2 + behind):
+                tx.send(b"%d %d" % (number, lap), timeout=0)
+            assert number_of(drain(observer)[-1]) == 1 + behind
+        ring.shutdown()
+        assert list(observer) == []
+
+
+@pytest.mark.parametrize("size", [0, 100, 3900, 4080])
+@pytest.mark.parametrize("producers", [1, 3])
+def test_a_lapped_observer_waits_for_a_claim_that_is_open(backing, size, producers):
+    with backing.create(4096) as ring, ring.consumer(lossy=True) as observer:
+        ring.remove_group("default")
+        writers = [ring.producer() for _ in range(producers)]
+        for number in range(1, 60):
+            for each in range(number % 50 + 80):
+                writers[each % producers].send(bytes(48), timeout=0)
+            claim = writers[number % producers].reserve(size, timeout=0)
+            drain(observer)
+            claim.view[:] = b"x" * size
+            claim.commit()
+            assert drain(observer)[-1:] == [b"x" * size]
+        assert observer.lost > 0

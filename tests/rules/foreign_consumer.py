@@ -229,6 +229,7 @@ class ForeignProducer(ForeignParticipant):
     """One of many producers."""
 
     role = 1
+    noted = -(2**64)  # the last boundary that it knows of
 
     def join(self) -> None:
         assert self.ring.is_multi
@@ -243,18 +244,28 @@ class ForeignProducer(ForeignParticipant):
         word, number, position = ring.get(PRODUCERS), ring.get(PRODUCERS + 8), ring.tail
         if position + span - ring.gate(position) > ring.capacity:
             return False
+        end, chunk = position + span, ring.capacity // 16
+        if position // chunk != end // chunk or end - self.noted > ring.capacity:
+            self.noted = self.note(position, end if position // chunk != end // chunk else end + chunk, end, number)
         ring.put(self.slot + 128, NONE)
         ring.put(self.slot + 136, (span // 16) << 32 | len(lengths) << 16 | word & 0xFFFF)
         ring.put(self.slot + 128, position)
-        end, chunk = position + span, ring.capacity // 16
         pair = struct.pack("<QQ", end // 16 % 2**48 << 16 | self.mark, number + len(lengths))
         ring.segment[PRODUCERS : PRODUCERS + 16] = pair
         if position // chunk != end // chunk:
-            entry = PRODUCERS + 512 + 16 * (end // chunk % 32)
-            ring.segment[entry : entry + 16] = struct.pack("<QQ", position, number)
             ring.put(PRODUCERS + 128, end)
         self.position, self.end, self.previous = position, end, word & 0xFFFF
         return True
+
+    def note(self, position: int, stands_for: int, end: int, number: int) -> int:
+        """The boundary that serves who reads from before `end`: what is there, or a new one at `position`."""
+        ring, chunk = self.ring, self.ring.capacity // 16
+        entry = PRODUCERS + 512 + 16 * (stands_for // chunk % 32)
+        before = ring.get(entry)
+        if before != NONE and before // chunk == position // chunk and end - before <= ring.capacity:
+            return before
+        ring.segment[entry : entry + 16] = struct.pack("<QQ", position, number)
+        return position
 
     def stamp(self, message: bytes) -> None:
         ring = self.ring
@@ -291,8 +302,8 @@ class ForeignObserver:
             if not self.is_whole():
                 before = self.number
                 first = ring.written - ring.capacity
-                places = ring.boundaries(first + ring.capacity // 4, ring.tail) or ring.boundaries(first, ring.tail)[-1:]
-                self.position, self.number = places[0] if places else (ring.tail, ring.get(PRODUCERS + 8))
+                last = ring.tail - (1 if ring.is_multi else 0)
+                self.position, self.number = (ring.boundaries(first + ring.capacity // 4, last) or ring.boundaries(first, last)[-1:])[0]
                 self.lost += self.number - before
             found = ring.record(self.position)
             if found is None:
