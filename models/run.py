@@ -167,7 +167,6 @@ CASES = [
     Case("observer", HOLDS, "END=7 CAP=4 CHUNK=2 MOST=4", True),
     Case("observer", HOLDS, "END=6 CAP=4 CHUNK=2 MOST=4"),
     Case("observer", HOLDS, "END=4 PRODUCERS=2", True),
-    Case("observer", HOLDS, "END=5 PRODUCERS=2", True),
     *(Case("observer", MUTANT, f"END=5 {flag}") for flag in (
         "NO_LAPPING_FENCE", "NO_OBSERVER_FENCE", "STAMP_EARLY", "LATE_CHECK")),
     Case("observer", MUTANT, "END=7 NO_RECHECK"),
