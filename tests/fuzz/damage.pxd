@@ -2,7 +2,7 @@
 #
 # Places are any byte, or (more often) a word that means something; values are any, or ones that could nearly be right: a bit
 # changed, a copy of another word, a position near the tail, a marked word, the stamp of a record that is not there.
-from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int16_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memmove, memset
 
 from shmring._core.atomic cimport load_relaxed_u64, u64
@@ -162,8 +162,10 @@ cdef inline void damage_once(World* world, Input* input) noexcept nogil:
         memcpy(&header.stamp, &value, 8)
         value = take(input, 2) % 4200 if pick(input, 4) else take(input, 4)
         memcpy(&header.length, &value, 4)
-        header.participant = <uint16_t> take(input, 1)
-        header.previous = <uint16_t> pick(input, 8)
+        value = take(input, 1)
+        memcpy(&header.participant, &value, 2)
+        value = pick(input, 8)
+        memcpy(&header.previous, &value, 2)
         memcpy(world.data + (position & (CAPACITY - 1)), &header, sizeof(header))   # it may lie across the seam
         return
     place = damage_place(world, input, &width)

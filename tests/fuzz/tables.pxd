@@ -14,7 +14,7 @@ from shmring._core.membership cimport (group_begin, group_check, group_count, gr
                                        group_set_settled, group_share, group_state, group_unshare, participant_any_producer,
                                        participant_count_producer, participant_depart, participant_enter, participant_group,
                                        participant_has_left, participant_is_active, participant_is_free, participant_is_orphan,
-                                       participant_join, participant_set_sole)
+                                       participant_join, participant_set_role, participant_set_sole)
 from shmring._core.repair cimport adopt_own, repair_bury, repair_free, repair_gap_has_owner, repair_note
 from shmring._core.reserve cimport reserve_lately, reserve_nothing_comes
 from shmring._core.shutdown cimport shutdown_begin, shutdown_has_begun
@@ -65,15 +65,16 @@ cdef inline void table_join(World* world, uint32_t number, bint latest) noexcept
     cdef Slot fields
     cdef Fault fault
     cdef uint32_t group = 0xffffffff, others
+    cdef uint32_t role = ROLE_PRODUCER if number < 2 else ROLE_CONSUMER if number < 5 else ROLE_OBSERVER
     cdef uint64_t head = 0
     cdef char name[64]
     cdef bint inherits = participant_is_orphan(&map.participants[number])
     memset(name, 0, sizeof(name))
     memset(name, c'f', 4)
     memset(&fields, 0, sizeof(Slot))
-    fields.role = ROLE_PRODUCER if number < 2 else ROLE_CONSUMER if number < 5 else ROLE_OBSERVER
+    participant_set_role(&fields, role)
     fields.pid = 1000 + number
-    if fields.role == ROLE_CONSUMER:
+    if role == ROLE_CONSUMER:
         group = (number - 2) // 2
         if group_state(map, group) == GROUP_FREE:
             group_begin(map, group, name, 0, latest, reserve_lately(map))
