@@ -3,7 +3,8 @@
 
 An input begins with the ring's geometry and its stage of life; each further byte chooses a damage or an act, which take their
 own arguments. The same bytes always do the same, so a crashing input can be replayed. `run` makes inputs from a seed and a
-number; libFuzzer (libfuzzer.c) makes them from what they covered. `pester` damages the ring that another thread works on. In one input of eight, one word changes before each access to it.
+number; libFuzzer (libfuzzer.c) makes them from what they covered. `pester` damages the ring that another thread works on. In one
+input of eight, one word changes before each access to it.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -106,6 +107,7 @@ cdef void prepare() noexcept nogil:
 
 cdef inline void make_restless(World* world, uint32_t which, uint32_t number) noexcept nogil:
     """From here on a word changes before each access: see build.py. Above RESTLESS, none does."""
+    global shmring_restless_step
     cdef Slot* slot = &world.map.participants[number % 6]
     cdef bint is_marked = False
     cdef char* word = NULL
