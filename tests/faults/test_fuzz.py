@@ -33,8 +33,8 @@ def campaign(*words: object) -> str:
 @needs_a_compiler
 @pytest.mark.slow
 def test_no_damage_makes_the_kernel_crash_or_loop(folder):
-    report = campaign("--part", "kernel", "--built", "--folder", folder, "--count", 400_000)
-    assert "400000 inputs" in report and "0 findings" in report
+    report = campaign("--part", "kernel", "--built", "--folder", folder, "--count", 150_000)
+    assert "150000 inputs" in report and "0 findings" in report
 
 
 @needs_a_compiler

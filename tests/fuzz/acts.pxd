@@ -194,13 +194,24 @@ cdef inline void act_join_reader(World* world, int number, RingMap map, uint64_t
     claim_start(reader, number // 2, lately)
 
 
-# Consumer.take
-cdef inline void act_pass(World* world, Reader* reader) noexcept nogil:
-    cdef uint64_t position = reader.cursor, length = 0
-    cdef int woken = 0
-    if sole_look(reader, position, &length) == OK:
-        act_read(world, &reader.ring, position, length)
-        sole_pass(reader, position + record_span(length, reader.ring.align), 1, length, &woken)
+# Consumer.take and Consumer.read_sole, and what they leave to take_carefully and read_shared.
+cdef inline void act_pass(World* world, Reader* reader, uint64_t limit) noexcept nogil:
+    cdef uint64_t begin = reader.cursor, position = begin, length = 0, total = 0, count = 0
+    cdef int woken = 0, code = ATTENTION
+    if sole_is_all(reader):
+        code = OK
+        while count < limit and position - begin < CAPACITY >> 2:
+            code = sole_look(reader, position, &length)
+            if code != OK:
+                break
+            act_read(world, &reader.ring, position, length)
+            position += record_span(length, reader.ring.align)
+            total += length
+            count += 1
+        if position != begin:
+            code = OK if sole_pass(reader, position, count, total, &woken) else ATTENTION
+    if code == ATTENTION:
+        act_take_range(world, reader, limit, 0)
 
 
 cdef inline void act_consume(World* world, Input* input) noexcept nogil:
@@ -209,8 +220,8 @@ cdef inline void act_consume(World* world, Input* input) noexcept nogil:
     cdef uint32_t what = pick(input, 16)
     cdef uint64_t length = 0, position = 0, count = 0
     cdef int code, entry
-    if what == 3 and sole_is_all(reader):
-        act_pass(world, reader)
+    if what == 2 or what == 3:
+        act_pass(world, reader, 1 if what == 2 else 1 + pick(input, 20))
     elif what < 7:
         code = sole_claim(reader, UINT64_MAX if what else take(input, 1), &length)
         if code == OK:

@@ -40,11 +40,13 @@ def missing() -> str | None:
 # do. Whoever waits for that word to stand still, or for an exchange to succeed, waits for ever.
 DISTURB = """
 extern const volatile void *shmring_restless[2];    /* the word, writable, and as others have it mapped; or NULL */
-extern uint64_t shmring_restless_step;
+extern uint64_t shmring_restless_step, shmring_restless_changes;
 static inline void shmring_disturb(const volatile void *word)
 {
-    if (word == shmring_restless[0] || word == shmring_restless[1])
+    if (word == shmring_restless[0] || word == shmring_restless[1]) {
         *(volatile uint64_t *)shmring_restless[0] += shmring_restless_step;
+        shmring_restless_changes++;
+    }
 }
 #define SHMRING_DEFINE_WORD("""
 

@@ -4,7 +4,7 @@
 An input begins with the ring's geometry and its stage of life; each further byte chooses a damage or an act, which take their
 own arguments. The same bytes always do the same, so a crashing input can be replayed. `run` makes inputs from a seed and a
 number; libFuzzer (libfuzzer.c) makes them from what they covered. `pester` damages the ring that another thread works on. In one
-input of eight, one word changes before each access to it.
+input of 256, one word changes before each access to it.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -15,19 +15,21 @@ from shmring._core.layout cimport RingMap, Slot
 from acts cimport act_consume, act_join_watcher, act_observe, act_produce, act_send
 from damage cimport damage_once
 from tables cimport act_tables, table_join
-from world cimport (STAGES, WORLDS, Input, Stage, World, pick, stage_put_back, stage_take, world_make, world_view)
+from world cimport (STAGES, WORLDS, Input, Stage, World, pick, stage_put_back, stage_take, take, world_make,
+                    world_view)
 
 cdef extern from * nogil:
     """
     const volatile void *shmring_restless[2];
-    uint64_t shmring_restless_step;
+    uint64_t shmring_restless_step, shmring_restless_changes;
     """
     const void* shmring_restless[2]
-    uint64_t shmring_restless_step
+    uint64_t shmring_restless_step, shmring_restless_changes
 
 cdef enum:
     MOST_BYTES = 256
     RESTLESS = 14           # words that `make_restless` knows
+    MANY_CHANGES = 10000    # of the restless word in one act: a retry loop went to its bound
 
 cdef World worlds[WORLDS]
 cdef Stage stages[WORLDS][STAGES]
@@ -107,11 +109,11 @@ cdef void prepare() noexcept nogil:
 
 cdef inline void make_restless(World* world, uint32_t which, uint32_t number) noexcept nogil:
     """From here on a word changes before each access: see build.py. Above RESTLESS, none does."""
-    global shmring_restless_step
+    global shmring_restless_step, shmring_restless_changes
     cdef Slot* slot = &world.map.participants[number % 6]
     cdef bint is_marked = False
     cdef char* word = NULL
-    shmring_restless_step = 16
+    shmring_restless_step, shmring_restless_changes = 16, 0
     if which == 0:
         word, is_marked = <char*> &world.map.producers.tail, world.map.is_multi
     elif which == 1:
@@ -154,7 +156,7 @@ cdef public void fuzz_one(const uint8_t* data, size_t size) noexcept nogil:
     global done_inputs, current
     cdef Input input
     cdef World* world
-    cdef uint32_t kind
+    cdef uint32_t kind, which, number
     if not is_ready:
         prepare()
     input.data, input.size, input.at = data, size, 0
@@ -162,9 +164,11 @@ cdef public void fuzz_one(const uint8_t* data, size_t size) noexcept nogil:
     world = &worlds[kind]
     shmring_restless[0] = shmring_restless[1] = NULL
     stage_put_back(&stages[kind][pick(&input, STAGES)], world)
-    make_restless(world, pick(&input, 8 * RESTLESS), pick(&input, 256))     # one input in eight
+    which, number = 256 * RESTLESS - 1 - <uint32_t> take(&input, 2) % (256 * RESTLESS), pick(&input, 256)
+    make_restless(world, which, number)
     current = kind
-    while input.at < input.size:
+    # Going to a bound takes some 10 ms: once in an input is enough.
+    while input.at < input.size and shmring_restless_changes < MANY_CHANGES:
         step(world, &input)
     done_inputs += 1
 
