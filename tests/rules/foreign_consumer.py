@@ -303,7 +303,8 @@ class ForeignObserver:
                 before = self.number
                 first = ring.written - ring.capacity
                 last = ring.tail - (1 if ring.is_multi else 0)
-                self.position, self.number = (ring.boundaries(first + ring.capacity // 4, last) or ring.boundaries(first, last)[-1:])[0]
+                ahead = ring.boundaries(first + ring.capacity // 4, last)
+                self.position, self.number = (ahead or ring.boundaries(first, last)[-1:])[0]
                 self.lost += self.number - before
             found = ring.record(self.position)
             if found is None:
