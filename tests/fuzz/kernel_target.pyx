@@ -10,7 +10,7 @@ input of 256, one word changes before each access to it.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from shmring._core.doorbell cimport bell_arm
-from shmring._core.layout cimport RingMap, Slot
+from shmring._core.layout cimport BOUNDARIES, RingMap, Slot
 
 from acts cimport act_consume, act_join_watcher, act_observe, act_produce, act_send
 from damage cimport damage_once
@@ -133,7 +133,7 @@ cdef inline void make_restless(World* world, uint32_t which, uint32_t number) no
     elif which == 8:
         word = <char*> &slot.claims[0].start
     elif which == 9:
-        word = <char*> &world.map.producers.boundaries[number].position
+        word = <char*> &world.map.producers.boundaries[number % BOUNDARIES].position
     elif which == 10:
         word = <char*> &world.map.groups[number % 2].attention
     elif which == 11:
@@ -142,8 +142,9 @@ cdef inline void make_restless(World* world, uint32_t which, uint32_t number) no
         word = <char*> &slot.state
     elif which == 13:
         word = world.data + 16 * number
-    if is_marked:
-        shmring_restless_step = 16 << 12
+    if is_marked:       # the position moves on, only the mark changes, or anything
+        shmring_restless_step = (16 << 12 if (number >> 3) % 3 == 0 else 1 if (number >> 3) % 3 == 1 else
+                                 <uint64_t> 1 << ((number >> 4) * 4))
     elif which == 2 or which >= 10:
         shmring_restless_step = 1
     shmring_restless[0] = word
