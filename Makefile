@@ -1,7 +1,7 @@
 # Everything runs in the project's own virtual environment, which is made and refreshed as needed:
 #
 #   make demo     two processes exchange real data, checked and measured
-#   make test     all tests, those marked slow or soak excepted; MARKS="" runs everything
+#   make test     all tests but those marked soak; MARKS="" runs everything
 #   make models   check the Spin models of the protocols, all sizes and mutants (needs spin and gcc)
 #   make bench    measure, and write docs/benchmarks.md
 #   make fuzz     damage rings under everybody who uses them; MUTATIONS=10000000 and SEED=1 set how much

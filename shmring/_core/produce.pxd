@@ -301,4 +301,6 @@ cdef inline int produce_tell(Writer* writer, uint64_t before) noexcept nogil:
     cdef int wakes = 0
     if writer.ring.is_multi:
         wakes = gate_opened(&writer.ring, before, writer.position, writer.must_fence)
-    return wakes + doorbell_ring_data(&writer.ring, before, writer.position)
+    if bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence:
+        wakes += doorbell_ring_data(&writer.ring, before, writer.position)
+    return wakes
