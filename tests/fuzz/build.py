@@ -37,8 +37,9 @@ def missing() -> str | None:
 
 
 # Before the kernel reads or exchanges one chosen word, somebody else has changed it: at each access, which no racing thread can
-# do. Whoever waits for that word to stand still, or for an exchange to succeed, waits for ever. This shows the bounds in gate.pxd,
-# claim.pxd, observe.pxd and membership.pxd; not the one in produce_win, which finds the ring full when the tail has moved enough.
+# do. Whoever waits for that word to stand still, or for an exchange to succeed, waits for ever. This shows the bounds in
+# gate.pxd, claim.pxd, observe.pxd and membership.pxd; not the one in produce_win, which finds the ring full when the tail has
+# moved enough.
 DISTURB = """
 extern const volatile void *shmring_restless[2];    /* the word, writable, and as others have it mapped; or NULL */
 extern uint64_t shmring_restless_step, shmring_restless_changes;

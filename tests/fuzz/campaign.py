@@ -23,6 +23,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -183,12 +184,15 @@ def ports(args, findings: Findings) -> str:
     def work(at: int, end: int) -> None:
         for number in range(at, end):
             progress.words[0] = number
-            sessions.run(args.seed, number, progress.words, args.folder)
+            sessions.run(args.seed, number, progress.words, place)
             if most and progress.words[1] >= most:
                 return
 
     again = lambda number: f"--first {number} --count 1"  # noqa: E731
-    supervise("ports", work, args.first, args.count or 1 << 62, progress, findings, again)
+    # Ours, so that it goes even if a session dies.
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else args.folder
+    with tempfile.TemporaryDirectory(prefix="shmring-fuzz-", dir=memory) as place:
+        supervise("ports", work, args.first, args.count or 1 << 62, progress, findings, again)
     args.done += progress.words[1]
     seen = ", ".join(f"{name} {progress.words[16 + index]}" for index, name in enumerate(sessions.OUTCOMES))
     return (f"{progress.words[0] - args.first + 1} sessions, {progress.words[1]} mutations, {progress.words[2]} calls "

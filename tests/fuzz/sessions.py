@@ -358,7 +358,7 @@ def run(seed: int, number: int, counts, folder) -> None:
     import logging
 
     logging.getLogger("shmring").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else folder) as place:
+    with tempfile.TemporaryDirectory(dir=folder) as place:
         fences.fill_holes()
         session = Session(seed, number, place, counts)
         counts[8], counts[9] = counts[8] + session.fenced[0], counts[9] + session.fenced[1]
