@@ -66,6 +66,12 @@ def nothing_left():
         assert not new - old, f"left {label}: {new - old}"
 
 
+@pytest.fixture(scope="session")
+def name_prefix():
+    """What names in /dev/shm that tests make begin with; `nothing_left` looks for them."""
+    return PREFIX
+
+
 @pytest.fixture
 def unique_name():
     """A name for shared memory that no other test uses; what is left of it is removed."""

@@ -33,8 +33,9 @@ WAITS = """
     rings = shmring.create(sys.argv[1], 4096), shmring.create(sys.argv[1] + "2", 4096)
     for label, wait in waits.items():
         with rings[0].producer(wait=wait) as tx, rings[0].consumer(wait=wait) as rx, \\
-                rings[0].consumer(lossy=True, wait=wait) as seer, \\
-                shmring.open(sys.argv[1], readonly=True) as looks, looks.consumer(lossy=True, wait=wait) as watcher, \\
+                rings[0].consumer(lossy=True, start="latest", wait=wait) as seer, \\
+                shmring.open(sys.argv[1], readonly=True) as looks, \\
+                looks.consumer(lossy=True, start="latest", wait=wait) as watcher, \\
                 rings[1].consumer(wait=wait) as other:
             calls = [lambda: rx.recv(0.1), lambda: rx.peek(0.1), lambda: rx.recv_many(3, 0.1), lambda: seer.recv(0.1),
                      lambda: watcher.recv(0.1), lambda: empty(lambda: shmring.wait([rx, other], 0.1)),

@@ -16,10 +16,8 @@ SPECIAL = ("__enter__", "__exit__", "__iter__", "__next__", "__len__", "__getite
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory):
-    import conftest
-
-    made = Stage(f"{conftest.PREFIX}references", tmp_path_factory.mktemp("stage"))
+def stage(tmp_path_factory, name_prefix):
+    made = Stage(f"{name_prefix}references", tmp_path_factory.mktemp("stage"))
     for call in CALLS.values():
         for _ in range(3):  # what is loaded, opened or kept once
             call(made)
