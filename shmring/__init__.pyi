@@ -47,6 +47,7 @@ def create(
     max_participants: int = 64,
     max_groups: int = 16,
     align: Literal[16, 64] = 16,
+    content: str = "",
     reserve: bool = True,
     trust: _Trust = None,
 ) -> Ring: ...
@@ -60,6 +61,7 @@ def anonymous(
     max_participants: int = 64,
     max_groups: int = 16,
     align: Literal[16, 64] = 16,
+    content: str = "",
     reserve: bool = True,
 ) -> Ring: ...
 def unlink(name: str | os.PathLike[str]) -> None: ...

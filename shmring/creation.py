@@ -21,7 +21,7 @@ from shmring.trust import Trust, refuse_link
 class _Shape:
     """The checked parameters of a new ring."""
 
-    def __init__(self, capacity, producers, max_participants, max_groups, align, origin=0):
+    def __init__(self, capacity, producers, max_participants, max_groups, align, content="", origin=0):
         asked = parse_size(capacity)
         if asked > LIMITS["max_capacity"]:
             raise ValueError(f"capacity {asked} is more than the largest ring's {LIMITS['max_capacity']} bytes")
@@ -34,6 +34,12 @@ class _Shape:
         for label, number in ("max_participants", max_participants), ("max_groups", max_groups):
             if not 1 <= number <= LIMITS[label]:
                 raise ValueError(f"{label} is from 1 to {LIMITS[label]}, not {number!r}")
+        self.content = content
+        if len(content.encode()) > LIMITS["content_bytes"] or "\0" in content:
+            raise ValueError(
+                f"content is at most {LIMITS['content_bytes']} bytes of UTF-8 without zeros, not these "
+                f"{len(content.encode())}: {content[:40]!r}"
+            )
         self.producers, self.align = producers, align
         self.max_participants, self.max_groups = max_participants, max_groups
         self.origin = origin + align - 16  # so that payloads, 16 bytes further on, are aligned
@@ -43,11 +49,12 @@ class _Shape:
 
     def format(self, fd: int) -> None:
         single = self.producers == "single"
-        format_segment(fd, self.capacity, self.align, single, self.max_participants, self.max_groups, self.origin)
+        content = self.content.encode()
+        format_segment(fd, self.capacity, self.align, single, self.max_participants, self.max_groups, self.origin, content)
 
     def difference(self, ring: Ring) -> str | None:
         """What keeps `ring` from being the one that was asked for."""
-        for label in ("capacity", "producers", "align", "max_participants", "max_groups"):
+        for label in ("capacity", "producers", "align", "max_participants", "max_groups", "content"):
             if getattr(ring, label) != getattr(self, label):
                 return f"{label} {getattr(ring, label)!r}, asked was {getattr(self, label)!r}"
         return None
@@ -63,6 +70,7 @@ def create(
     max_participants: int = 64,
     max_groups: int = 16,
     align: int = 16,
+    content: str = "",
     reserve: bool = True,
     trust: int | str | Iterable[int] | None = None,
 ) -> Ring:
@@ -87,6 +95,8 @@ def create(
         Consumer groups at a time, 1 to 64.
     align : 16 or 64
         Alignment of payloads in memory, in bytes.
+    content : str
+        What the messages are, for whoever opens the ring and reads `Ring.content`: up to 1023 bytes of UTF-8.
     reserve : bool
         Allocate all pages now, so that a full file system is an error here and not a crash later.
     trust : None, int, iterable of int, or "anyone"
@@ -107,7 +117,7 @@ def create(
     there whole or not at all.
     """
     place = place_of(name)
-    shape = _Shape(capacity, producers, max_participants, max_groups, align)
+    shape = _Shape(capacity, producers, max_participants, max_groups, align, content)
     trusted = Trust(trust)
     while True:
         if exist_ok:
@@ -284,10 +294,11 @@ def anonymous(
     max_participants: int = 64,
     max_groups: int = 16,
     align: int = 16,
+    content: str = "",
     reserve: bool = True,
 ) -> Ring:
     """Make a ring without a name, in a memfd: forked children have it, and it pickles to spawned ones. Parameters as create."""
-    shape = _Shape(capacity, producers, max_participants, max_groups, align)
+    shape = _Shape(capacity, producers, max_participants, max_groups, align, content)
     return _make_anonymous(shape, reserve)
 
 

@@ -12,7 +12,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from shmring._core.futex cimport now_ns
-from shmring._core.layout cimport (CORRUPT, FLAG_SINGLE_PRODUCER, HEADER_BYTES, MAX_CAPACITY, MAX_GROUPS,
+from shmring._core.layout cimport (CONTENT_BYTES, CORRUPT, FLAG_SINGLE_PRODUCER, HEADER_BYTES, MAX_CAPACITY, MAX_GROUPS,
                                    MAX_PARTICIPANTS, MIN_CAPACITY, NOT_A_RING, NOT_READY, OTHER_LAYOUT, Fault, Identity,
                                    layout_attach, layout_data_offset, layout_point)
 from shmring._core.membership cimport layout_create
@@ -36,6 +36,7 @@ LIMITS = {
     "max_capacity": MAX_CAPACITY,
     "max_participants": MAX_PARTICIPANTS,
     "max_groups": MAX_GROUPS,
+    "content_bytes": CONTENT_BYTES - 1,
 }
 
 cdef check_timeout(object timeout):
@@ -58,7 +59,7 @@ cdef int64_t deadline_after(object timeout) except -1:
 
 
 def format_segment(int fd, uint64_t capacity, uint32_t align, bint single, uint32_t max_participants, uint32_t max_groups,
-                   uint64_t origin):
+                   uint64_t origin, bytes content):
     """Write the control pages of a new ring into the zeroed file behind `fd`, which has segment_size(...) bytes."""
     cdef Identity identity
     cdef Mapping control
@@ -75,6 +76,7 @@ def format_segment(int fd, uint64_t capacity, uint32_t align, bint single, uint3
     memcpy(identity.uuid, <const uint8_t*> secret + 8, 16)
     memcpy(identity.boot_id, <const uint8_t*> me.boot_id, 16)
     identity.creator_pid = me.pid
+    memcpy(identity.content, <const char*> content, min(<uint64_t> len(content), CONTENT_BYTES - 1))
     import time
     identity.created_ns = time.time_ns()
     control = Mapping.from_fd(fd, layout_data_offset(max_groups, max_participants, identity.page_bytes))
@@ -126,6 +128,7 @@ cdef class Ring:
             self.registry.name = name
             self.registry.uuid = PyBytes_FromStringAndSize(<char*> (<Identity*> self.map.control).uuid, 16)
             self.registry.found = []
+            self.content = bytes((<Identity*> self.map.control).content[:CONTENT_BYTES]).split(b"\0")[0].decode("utf-8", "replace")
         except BaseException:
             self.fd = -1
             os.close(fd)

@@ -20,6 +20,7 @@ cdef extern from "shmring/layout.h" nogil:
     const uint64_t MAX_CAPACITY "SHMRING_MAX_CAPACITY"
     const uint32_t MAX_PARTICIPANTS "SHMRING_MAX_PARTICIPANTS"
     const uint32_t MAX_GROUPS "SHMRING_MAX_GROUPS"
+    const uint64_t CONTENT_BYTES "SHMRING_CONTENT_BYTES"
     const uint64_t GROUP_NAME_BYTES "SHMRING_GROUP_NAME_BYTES"
     const int64_t LOCK_REGISTRY "SHMRING_LOCK_REGISTRY"
     const int64_t LOCK_PARTICIPANT "SHMRING_LOCK_PARTICIPANT"
@@ -68,6 +69,7 @@ cdef extern from "shmring/layout.h" nogil:
         uint64_t created_ns
         uint32_t creator_pid
         uint32_t page_bytes
+        char content[1024]
 
     ctypedef struct Boundary "struct shmring_boundary":
         u64 position
@@ -100,6 +102,7 @@ cdef extern from "shmring/layout.h" nogil:
         uint32_t generation
         char* name
         u64 head
+        u64 passed
         u32 sequence
         u64 repaired
         u64 redelivered

@@ -376,6 +376,7 @@ cdef inline void group_settle(Group* group, uint64_t position) noexcept nogil:
     store_relaxed_u64(&group.repaired, 0)
     store_relaxed_u64(&group.redelivered, 0)
     store_relaxed_u64(&group.dropped, 0)
+    store_relaxed_u64(&group.passed, 0)
     store_relaxed_u64(&group.head, mark_pack(position, 0))
     # sync: group-ready (release). The settled head comes with ACTIVE; pairs with (acquire) in gate_look_at_group and group_state.
     store_release_u32(&group.state, GROUP_ACTIVE)

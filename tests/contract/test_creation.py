@@ -23,6 +23,14 @@ def test_create_makes_what_open_finds(named):
         assert not found.closed
 
 
+def test_a_ring_says_what_its_messages_are(named):
+    text = "ticks <f8, grüße" + "." * 1005
+    with named.create(4096, content=text) as made, shmring.open(named.name, readonly=True) as found:
+        assert (made.content, found.content) == (text, text)
+    with named.create(4096, exist_ok=True, content=text) as same, shmring.anonymous(4096) as other:
+        assert (same.content, other.content) == (text, "")
+
+
 def test_create_refuses_a_taken_name(named):
     with named.create(4096), pytest.raises(shmring.RingExists) as caught:
         named.create(4096)
@@ -43,7 +51,7 @@ def test_exist_ok_opens_the_ring_that_is_there(named):
 
 
 @pytest.mark.parametrize(
-    "other", [{"capacity": 8192}, {"align": 64}, {"max_participants": 7}, {"max_groups": 7}]
+    "other", [{"capacity": 8192}, {"align": 64}, {"max_participants": 7}, {"max_groups": 7}, {"content": "ticks"}]
 )
 def test_exist_ok_refuses_another_shape(named, other):
     ((label, value),) = other.items()
@@ -164,6 +172,8 @@ def test_capacities_of_another_type_are_type_errors(capacity):
         {"max_participants": 0},
         {"max_participants": 1025},
         {"max_groups": 0},
+        {"content": "ü" * 512},
+        {"content": "a\0b"},
         {"max_groups": 65},
         {"producers": "several"},
     ],

@@ -14,7 +14,7 @@ from sources import HEADERS, ROOT
 
 import shmring
 
-VERSION = 2
+VERSION = 3
 SIGNATURE = 0x1B96B015
 DOCUMENT = ROOT / "docs" / "layout.md"
 
@@ -24,7 +24,8 @@ GOLDEN = {
         "magic": (0, 8), "layout_version": (8, 4), "signature": (12, 4), "ready": (16, 8), "capacity": (24, 8),
         "cookie": (32, 8), "align": (40, 4), "flags": (44, 4), "max_participants": (48, 4), "max_groups": (52, 4),
         "participants_offset": (56, 8), "data_offset": (64, 8), "segment_bytes": (72, 8), "uuid": (80, 16),
-        "boot_id": (96, 16), "created_ns": (112, 8), "creator_pid": (120, 4), "page_bytes": (124, 4), "unused": (128, 3968),
+        "boot_id": (96, 16), "created_ns": (112, 8), "creator_pid": (120, 4), "page_bytes": (124, 4), "content": (128, 1024),
+        "unused": (1152, 2944),
     }),
     "Positions and records": ("shmring_header", 16, {
         "stamp": (0, 8), "length": (8, 4), "participant": (12, 2), "previous": (14, 2),
@@ -38,7 +39,8 @@ GOLDEN = {
     "Bells": ("shmring_bell", 384, {"armed": (0, 128), "parked": (128, 128), "sequence": (256, 4)}),
     "Groups": ("shmring_group", 512, {
         "state": (0, 4), "flags": (4, 4), "attention": (8, 4), "members": (12, 4), "generation": (16, 4), "unused": (20, 4),
-        "name": (24, 64), "head": (128, 8), "sequence": (256, 4), "repaired": (384, 8), "redelivered": (392, 8),
+        "name": (24, 64), "head": (128, 8), "passed": (136, 8), "sequence": (256, 4),
+        "repaired": (384, 8), "redelivered": (392, 8),
         "dropped": (400, 8),
     }),
     "Claims": ("shmring_claim", 16, {"start": (0, 8), "end": (8, 8)}),
@@ -66,6 +68,7 @@ CONSTANTS = {
     "SHMRING_MAX_CAPACITY": 1 << 46,
     "SHMRING_MAX_PARTICIPANTS": 1024,
     "SHMRING_MAX_GROUPS": 64,
+    "SHMRING_CONTENT_BYTES": 1024,
     "SHMRING_GROUP_NAME_BYTES": 64,
     "SHMRING_BOUNDARIES": 32,
     "SHMRING_CHUNKS": 16,

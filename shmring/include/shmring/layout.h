@@ -40,7 +40,7 @@
 #include "shmring/atomic.h"
 
 #define SHMRING_MAGIC UINT64_C(0x00676e69726d6873) /* "shmring\0" */
-#define SHMRING_LAYOUT_VERSION 2u
+#define SHMRING_LAYOUT_VERSION 3u
 #define SHMRING_READY UINT64_C(0x0000007964616572) /* "ready" */
 
 #define SHMRING_PAIR 128            /* bytes: two cache lines */
@@ -56,6 +56,7 @@
 #define SHMRING_MAX_PARTICIPANTS 1024
 #define SHMRING_BELL_WORDS (SHMRING_MAX_PARTICIPANTS / 64)
 #define SHMRING_MAX_GROUPS 64
+#define SHMRING_CONTENT_BYTES 1024  /* UTF-8, zero-padded; so 1023 bytes of text */
 #define SHMRING_GROUP_NAME_BYTES 64 /* UTF-8, zero-padded; so 63 bytes of name */
 #define SHMRING_BOUNDARIES 32       /* record positions that observers can land on, */
 #define SHMRING_CHUNKS 16           /* one for each such part of the capacity: the last two laps */
@@ -121,7 +122,8 @@ struct shmring_identity {
     uint64_t created_ns;            /* 112  CLOCK_REALTIME */
     uint32_t creator_pid;           /* 120 */
     uint32_t page_bytes;            /* 124  of the creator */
-    uint8_t unused[SHMRING_IDENTITY_BYTES - 128];
+    char content[SHMRING_CONTENT_BYTES]; /* 128  what the messages are, in words of whoever made it; may be empty */
+    uint8_t unused[SHMRING_IDENTITY_BYTES - 1152];
 };
 
 /* Where a record begins, and how many messages come before it in the ring's order. */
@@ -165,6 +167,7 @@ struct shmring_group {
     char name[SHMRING_GROUP_NAME_BYTES];
     /* written by members */
     _Alignas(SHMRING_PAIR) shmring_u64 head;     /* marked: everything before it is claimed, the last time by that member */
+    shmring_u64 passed;                          /* if messages carry their numbers: so many were claimed, or more */
     /* written by who notifies */
     _Alignas(SHMRING_PAIR) shmring_u32 sequence; /* futex word of the data bell */
     /* written under the registry lock */
@@ -229,6 +232,7 @@ SHMRING_SIZE(shmring_participant, 512);
 SHMRING_SIZE(shmring_header, SHMRING_HEADER_BYTES);
 SHMRING_AT(shmring_identity, ready, 16);
 SHMRING_AT(shmring_identity, page_bytes, 124);
+SHMRING_AT(shmring_identity, content, 128);
 SHMRING_AT(shmring_producers, number, 8);
 SHMRING_AT(shmring_producers, shutdown, 256);
 SHMRING_AT(shmring_producers, moves, 264);
