@@ -34,5 +34,6 @@ cdef extern from "shmring/atomic.h" nogil:
     void fence_compiler "shmring_fence_compiler" () noexcept
     void count "shmring_count" (volatile unsigned int* counter) noexcept
     void kernel_assert "shmring_assert" (bint holds) noexcept
+    bint seldom "shmring_seldom" (bint condition) noexcept
     void pause "shmring_pause" () noexcept
     void prefetch "shmring_prefetch" (const void* address) noexcept

@@ -30,7 +30,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from shmring._core.atomic cimport (add_u32, and_u64, fence_full, load_acquire_u32, load_relaxed_u32, load_relaxed_u64, or_u64,
-                                   u32)
+                                   seldom, u32)
 from shmring._core.futex cimport futex_wake, membarrier
 from shmring._core.layout cimport Bell, RingMap, mark_position
 
@@ -49,9 +49,10 @@ cdef inline bint bell_is_armed(Bell* bell, uint32_t n_words) noexcept nogil:
     cdef uint32_t word
     if load_relaxed_u64(&bell.armed[0]):
         return True
-    for word in range(1, n_words):
-        if load_relaxed_u64(&bell.armed[word]):
-            return True
+    if seldom(n_words > 1):
+        for word in range(1, n_words):
+            if load_relaxed_u64(&bell.armed[word]):
+                return True
     return False
 
 

@@ -26,7 +26,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (fence_compiler, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u16, load_relaxed_u32,
-                                   load_relaxed_u64)
+                                   load_relaxed_u64, seldom)
 from shmring._core.doorbell cimport WAKE_ALL, bell_is_armed, bell_ring, lowest_bit
 from shmring._core.layout cimport (COMMITTED, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, NONE, Fault, Group, Header, OK,
                                    RingMap, Slot, layout_fault, mark_position)
@@ -143,9 +143,9 @@ cdef inline int gate_scan(const RingMap* ring, uint64_t position, uint64_t publi
 # do so sees it pass. Returns the number of wake calls. [N4]
 cdef inline int gate_opened(const RingMap* ring, uint64_t old_hold, uint64_t near, bint must_fence) noexcept nogil:
     fence_compiler()                    # N1 before N2: doorbell.pxd [N2]
-    if not bell_is_armed(ring.room_bell, ring.n_bell_words) and not must_fence:
-        return 0
-    return gate_ring_room(ring, old_hold, near)
+    if seldom(bell_is_armed(ring.room_bell, ring.n_bell_words) or must_fence):
+        return gate_ring_room(ring, old_hold, near)
+    return 0
 
 
 # The same, N3-N5. [N4]

@@ -16,7 +16,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (fence_compiler, fence_full, fence_release, kernel_assert, load_relaxed_u64,
-                                   store_relaxed_u64, store_release_u64)
+                                   seldom, store_relaxed_u64, store_release_u64)
 from shmring._core.boundary cimport boundary_find, boundary_forget, boundary_note
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_data
 from shmring._core.gate cimport gate_opened, gate_scan, gate_tail
@@ -160,7 +160,7 @@ cdef inline int produce_reserve(Writer* writer, uint64_t length, char** payload)
     if length > writer.max_message:
         return TOO_LARGE
     span = record_span(length, writer.ring.align)
-    if <int64_t> (writer.position + span - writer.limit) > 0:
+    if seldom(<int64_t> (writer.position + span - writer.limit) > 0):
         code = produce_win(writer, span, 1) if writer.ring.is_multi else produce_extend(writer, span)
         if code != OK:
             return code
@@ -290,8 +290,8 @@ cdef inline int produce_publish(Writer* writer) noexcept nogil:
     store_relaxed_u64(&writer.slot.messages, writer.messages)
     store_relaxed_u64(&writer.slot.bytes, writer.bytes)
     fence_compiler()                    # N1 before N2: doorbell.pxd [N2]
-    if (bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence
-            or (writer.ring.is_multi and bell_is_armed(writer.ring.room_bell, writer.ring.n_bell_words))):
+    if seldom(bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence
+              or (writer.ring.is_multi and bell_is_armed(writer.ring.room_bell, writer.ring.n_bell_words))):
         return produce_tell(writer, before)
     return 0
 

@@ -40,8 +40,7 @@ GOLDEN = {
     "Groups": ("shmring_group", 512, {
         "state": (0, 4), "flags": (4, 4), "attention": (8, 4), "members": (12, 4), "generation": (16, 4), "unused": (20, 4),
         "name": (24, 64), "head": (128, 8), "passed": (136, 8), "sequence": (256, 4),
-        "repaired": (384, 8), "redelivered": (392, 8),
-        "dropped": (400, 8),
+        "repaired": (384, 8), "redelivered": (392, 8), "dropped": (400, 8),
     }),
     "Claims": ("shmring_claim", 16, {"start": (0, 8), "end": (8, 8)}),
     "Participants": ("shmring_participant", 512, {

@@ -78,6 +78,9 @@ static inline void shmring_assert(int holds) { if (!holds) abort(); }
 static inline void shmring_assert(int holds) { (void)holds; }
 #endif
 
+/* A hint: `condition` is seldom true, so what follows goes out of the way of what does not. */
+static inline int shmring_seldom(int condition) { return __builtin_expect(condition, 0); }
+
 /* A hint: the line at `address` is read soon. Any address is allowed. */
 static inline void shmring_prefetch(const void *address) { __builtin_prefetch(address); }
 
