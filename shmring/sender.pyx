@@ -11,8 +11,8 @@ from shmring._core.futex cimport now_ns
 from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
 from shmring._core.membership cimport (participant_any_producer, participant_count_producer, participant_set_sole,
                                        participant_sole)
-from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_has_room, produce_is_open, produce_is_passed, produce_ponder,
-                                    produce_publish, produce_reserve, produce_start)
+from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_has_room, produce_is_bounded, produce_is_open,
+                                    produce_is_passed, produce_ponder, produce_publish, produce_reserve, produce_start)
 from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring.participant cimport Participant
@@ -112,6 +112,9 @@ cdef class Sender(Participant):
 
     cdef raise_full(self, uint64_t length):
         """TimeoutError that names who is in the way."""
+        if produce_is_bounded(&self.writer):
+            raise TimeoutError(f"ring {self.ring.name!r} has {self.writer.most} messages in flight, as many as are allowed; "
+                               f"its group 'default' has not received them")
         behind = self.ring.registry.describe_obstacles(record_span(length, self.writer.ring.align))
         raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
                            f"{'; '.join(behind) or 'room came this moment'}")

@@ -18,12 +18,16 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from shmring._core.atomic cimport (fence_compiler, fence_full, fence_release, kernel_assert, load_relaxed_u64,
                                    seldom, store_relaxed_u64, store_release_u64)
 from shmring._core.boundary cimport boundary_find, boundary_forget, boundary_note
+from shmring._core.count cimport count_allows, count_passed
 from shmring._core.doorbell cimport bell_is_armed, doorbell_ring_data
 from shmring._core.gate cimport gate_opened, gate_scan, gate_tail
 from shmring._core.layout cimport (ABORTED, COMMITTED, CORRUPT, FULL, HEADER_BYTES, MOST_LOST, NONE, PRODUCERS_OFFSET, Fault, OK,
                                    RingMap, Slot, TOO_LARGE, layout_fault)
 from shmring._core.record cimport record_look, record_payload, record_span, record_stamp, record_write
 from shmring._core.reserve cimport MOST_SPAN, Tail, reserve_exchange, reserve_lately, reserve_look, reserve_withdraw
+
+cdef enum:
+    UNBOUNDED = 0x7fffffffffffffff  # a Writer's `most`
 
 # What a producer knows; private to its process, changed only with the GIL held.
 cdef struct Writer:
@@ -37,6 +41,8 @@ cdef struct Writer:
     uint64_t left           # many: messages of the open reservation that are not stamped
     uint32_t previous       # many: the mark that the next record's header names: of the reservation before, then our own
     Tail tail               # many
+    int64_t most            # many: messages in flight that are allowed (count.pxd); UNBOUNDED
+    uint64_t passed         # many: messages that were claimed, as last seen
     uint64_t max_message    # bytes of payload that fit into an empty ring
     uint64_t messages       # statistics, copied to the slot at each publish
     uint64_t bytes
@@ -53,6 +59,8 @@ cdef inline int produce_start(Writer* writer) noexcept nogil:
     cdef RingMap* ring = &writer.ring
     cdef uint64_t place = 0, length = 0
     cdef int code
+    writer.most = UNBOUNDED
+    writer.passed = 0
     writer.tail.position = reserve_lately(ring)
     reserve_look(ring, &writer.tail)
     writer.position = writer.tail.position
@@ -134,6 +142,16 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
                 return code
             if tail.position + span - writer.cached_gate > ring.capacity:
                 return FULL
+        if seldom(not count_allows(writer.passed, tail, messages, writer.most)):
+            reserve_withdraw(writer.slot)
+            if lost != NONE:
+                gate_opened(ring, lost, tail.position, writer.must_fence)
+                lost = NONE
+            reserve_look(ring, tail)
+            writer.passed = count_passed(ring, tail)
+            if not count_allows(writer.passed, tail, messages, writer.most):
+                return FULL
+            continue                    # the tail may have moved: is there room?
         previous = <uint32_t> (tail.word & 0xffff)
         if reserve_exchange(ring, writer.slot, writer.mark, tail, span, messages):
             break
@@ -180,6 +198,16 @@ cdef inline uint64_t produce_most_batch(const Writer* writer) noexcept nogil:
     return min(writer.ring.capacity >> 1, <uint64_t> MOST_SPAN)
 
 
+# Are as many messages in flight as are allowed? For waiting threads: changes nothing.
+cdef inline bint produce_is_bounded(const Writer* writer) noexcept nogil:
+    cdef Tail tail
+    if writer.most == UNBOUNDED:
+        return False
+    tail.position = writer.tail.position
+    reserve_look(&writer.ring, &tail)
+    return not count_allows(count_passed(&writer.ring, &tail), &tail, 1, writer.most)
+
+
 # Would a record of `span` bytes fit now? For waiting threads: changes nothing.
 cdef inline bint produce_has_room(const Writer* writer, uint64_t span) noexcept nogil:
     cdef uint64_t gate = 0
@@ -187,6 +215,8 @@ cdef inline bint produce_has_room(const Writer* writer, uint64_t span) noexcept 
     cdef uint64_t published = writer.published
     cdef Fault fault
     if writer.ring.is_multi:
+        if produce_is_bounded(writer):
+            return False
         position = published = gate_tail(&writer.ring, writer.tail.position)
     if gate_scan(&writer.ring, position, published, &gate, &fault) != OK:
         return True                     # the caller finds the fault itself
@@ -207,11 +237,13 @@ cdef inline void produce_aim(Writer* writer, uint64_t span, uint32_t sequence, b
 
 
 # Has the gate passed what we announced already? Then nobody will ring for it again: another producer took the room. Asked after
-# the parked bit is set.
+# the parked bit is set. Whoever notes that a message was claimed rings for every producer, so a bound is not passed.
 cdef inline bint produce_is_passed(const Writer* writer) noexcept nogil:
     cdef uint64_t tail = gate_tail(&writer.ring, writer.tail.position) if writer.ring.is_multi else writer.position
     cdef uint64_t gate = 0
     cdef Fault fault
+    if produce_is_bounded(writer):
+        return False
     return gate_scan(&writer.ring, tail, tail, &gate, &fault) != OK or <int64_t> (gate - writer.aimed_at) >= 0
 
 

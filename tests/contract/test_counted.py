@@ -1,0 +1,188 @@
+"""Rings that are bounded in messages: exactly as many are in flight as are allowed, whoever dies, and nobody oversleeps."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+
+import pytest
+from many_producers import PATIENT
+
+import shmring
+from shmring import counted
+
+FORK = multiprocessing.get_context("fork")
+
+
+@pytest.fixture
+def ring():
+    with shmring.anonymous("64 KiB") as made:
+        yield made
+
+
+def number_of(message: bytes) -> int:
+    return int.from_bytes(message[-counted.TRAILER :], "little")
+
+
+def by_role(ring, role):
+    return next(each for each in ring.stats().participants if each.role == role)
+
+
+def test_as_many_are_in_flight_as_are_allowed(ring):
+    with ring.producer() as tx, ring.consumer() as rx:
+        assert [counted.try_send(tx, b"%d" % i, 3) for i in range(5)] == [True, True, True, False, False]
+        assert counted.count(ring) == 3
+        assert counted.recv(rx)[: -counted.TRAILER] == b"0"
+        assert counted.count(ring) == 2
+        assert counted.try_send(tx, b"5", 3)
+        assert not counted.try_send(tx, b"6", 3)
+        assert [m[: -counted.TRAILER] for m in counted.recv_many(rx, 9)] == [b"1", b"2", b"5"]
+        assert counted.count(ring) == 0
+        assert counted.try_recv(rx) is None
+
+
+def test_messages_are_numbered_from_one_on_however_they_are_sent(ring):
+    with ring.producer() as one, ring.producer() as two, ring.consumer() as rx:
+        counted.send(one, b"a", 0)
+        assert counted.send_many(two, [b"b", b"c", b"d"], 0) == 3
+        assert counted.try_send(one, b"e", 0)
+        assert counted.send_many(one, [b"f"], 0) == 1
+        assert [number_of(m) for m in counted.recv_many(rx, 99)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_batch_is_cut_where_the_limit_is(ring):
+    with ring.producer() as tx, ring.consumer() as rx:
+        assert counted.send_many(tx, [b"x"] * 10, 4, timeout=0) == 4
+        assert counted.count(ring) == 4
+        with pytest.raises(TimeoutError, match=r"4 messages in flight, as many as are allowed") as caught:
+            counted.send_many(tx, [b"x"], 4, timeout=0)
+        assert caught.value.sent == 0
+        assert len(counted.recv_many(rx, 99)) == 4
+
+
+def test_a_full_ring_still_holds_back_who_may_send_more_messages(ring):
+    with ring.producer() as tx:
+        while counted.try_send(tx, bytes(1000), 1 << 30):
+            pass
+        with pytest.raises(TimeoutError, match="is full: no room for 1008 bytes"):
+            counted.send(tx, bytes(1000), 1 << 30, timeout=0)
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_who_waits_for_the_limit_is_woken(ring, many):
+    sent = []
+
+    def work():
+        for batch in range(50):
+            if many:
+                counted.send_many(tx, [b"x"] * 3, 2)
+            else:
+                counted.send(tx, b"x", 2)
+            sent.append(batch)
+
+    with ring.producer(wait=PATIENT) as tx, ring.consumer(wait=PATIENT) as rx:
+        sender = threading.Thread(target=work)
+        sender.start()
+        while not by_role(ring, "producer").parks:
+            pass  # it sends two, and sleeps
+        for _ in range(150 if many else 50):
+            counted.recv(rx)
+        sender.join()
+        assert by_role(ring, "consumer").wakes  # else it woke to look for the dead
+    assert len(sent) == 50
+
+
+def _hammer(ring, peer, limit):
+    with ring.producer() as tx:
+        peer.send("ready")
+        peer.recv()
+        peer.send(sum(counted.try_send(tx, b"x", limit) for _ in range(2000)))
+
+
+def test_producers_that_race_keep_the_limit_exactly(ring):
+    for limit in (1, 2, 7):
+        pipes = [FORK.Pipe() for _ in range(4)]
+        children = [FORK.Process(target=_hammer, args=(ring, theirs, limit)) for _, theirs in pipes]
+        for child in children:
+            child.start()
+        assert [ours.recv() for ours, _ in pipes] == ["ready"] * 4
+        for ours, _ in pipes:
+            ours.send("go")
+        assert sum(ours.recv() for ours, _ in pipes) == limit
+        for child in children:
+            child.join()
+        for ends in pipes:
+            for end in ends:
+                end.close()
+        assert counted.count(ring) == limit
+        with ring.consumer() as rx:
+            assert len(counted.recv_many(rx, 99)) == limit
+
+
+def _take_and_die(ring):
+    ring.consumer().recv()  # without a note: as if it was killed before it
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_member_killed_before_its_note_costs_a_place_until_the_next_message(ring):
+    with ring.producer() as tx:
+        assert counted.send_many(tx, [b"a", b"b", b"c"], 3) == 3
+        child = FORK.Process(target=_take_and_die, args=(ring,))
+        child.start()
+        child.join()
+        ring.repair()
+        with ring.consumer() as rx:
+            assert counted.count(ring) == 3  # one more than there are, so nobody passes the limit
+            assert not counted.try_send(tx, b"d", 3)
+            counted.recv(rx)
+            assert counted.count(ring) == 1
+            assert counted.send_many(tx, [b"d", b"e", b"f"], 3, timeout=0) == 2
+
+
+def test_a_member_killed_before_its_note_with_the_last_message_costs_nothing(ring):
+    with ring.producer() as tx:
+        counted.send(tx, b"a", 1)
+        child = FORK.Process(target=_take_and_die, args=(ring,))
+        child.start()
+        child.join()
+        ring.repair()
+        assert counted.count(ring) == 0
+        assert counted.try_send(tx, b"b", 1)
+
+
+def test_a_message_that_never_came_costs_a_place_until_it_is_passed(ring):
+    with ring.producer() as tx, ring.consumer() as rx:
+        tx.reserve(10).abort()
+        assert not counted.try_send(tx, b"a", 1)
+        assert counted.try_recv(rx) is None
+        assert counted.try_send(tx, b"a", 1)
+
+
+def test_what_was_sent_without_a_number_is_told(ring):
+    with ring.producer() as tx, ring.consumer() as rx:
+        tx.send(b"short")
+        with pytest.raises(shmring.CorruptRing, match="a message of 5 bytes has no number"):
+            counted.recv(rx)
+
+
+def test_wrong_arguments_are_refused(ring):
+    with ring.producer() as tx, ring.consumer() as rx:
+        with pytest.raises(ValueError, match="a limit is at least 0, not -1"):
+            counted.send(tx, b"", -1)
+        with pytest.raises(TypeError, match="messages are bytes, not str"):
+            counted.send_many(tx, [b"a", "b"], 0)
+        with pytest.raises(TypeError):
+            counted.send(tx, None, 0)
+        with pytest.raises(ValueError, match="timeout"):
+            counted.recv(rx, timeout=-1)
+    with shmring.anonymous(4096, producers="single") as single, single.producer() as tx:
+        with pytest.raises(ValueError, match="is for a single producer"):
+            counted.send(tx, b"a", 1)
+    with pytest.raises(shmring.MessageTooLarge), ring.producer() as tx:
+        counted.send(tx, bytes(64 << 10), 0)
+    with ring.producer() as tx:
+        ring.shutdown()
+        with pytest.raises(shmring.ShutDown):
+            counted.send(tx, b"a", 0)
