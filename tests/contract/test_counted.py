@@ -177,9 +177,12 @@ def test_wrong_arguments_are_refused(ring):
             counted.send(tx, None, 0)
         with pytest.raises(ValueError, match="timeout"):
             counted.recv(rx, timeout=-1)
-    with shmring.anonymous(4096, producers="single") as single, single.producer() as tx:
-        with pytest.raises(ValueError, match="is for a single producer"):
-            counted.send(tx, b"a", 1)
+    with (
+        shmring.anonymous(4096, producers="single") as single,
+        single.producer() as tx,
+        pytest.raises(ValueError, match="is for a single producer"),
+    ):
+        counted.send(tx, b"a", 1)
     with pytest.raises(shmring.MessageTooLarge), ring.producer() as tx:
         counted.send(tx, bytes(64 << 10), 0)
     with ring.producer() as tx:
