@@ -23,7 +23,7 @@ SHMRING_DEBUG ?= 0
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard shmring/*.pyx shmring/*.pxd shmring/_core/*.pxd shmring/include/shmring/*.h)
+SOURCES := pyproject.toml setup.py $(wildcard shmring/*.pyx shmring/*.pxd shmring/codecs/*.pyx shmring/_core/*.pxd shmring/include/shmring/*.h)
 BUILT := $(VENV)/built-debug$(SHMRING_DEBUG)
 
 export SHMRING_DEBUG
@@ -81,5 +81,5 @@ debug:
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f shmring/*.c shmring/*.so
+	rm -f shmring/*.c shmring/*.so shmring/codecs/*.c shmring/codecs/*.so
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 
 PORTS = [
     "sigbus", "region", "mapping", "registry", "ring", "waiter", "participant", "sender", "producer", "receiver", "view",
-    "member", "consumer", "observer", "stats", "waitv", "counted",
+    "member", "consumer", "observer", "stats", "waitv", "counted", "codecs/pickled",
 ]
 # cmpxchg16b, which every x86-64 machine of the last fifteen years has, inline instead of a call.
 PAIRS = ["-mcx16"] if platform.machine() in ("x86_64", "AMD64") else []
@@ -19,7 +19,7 @@ DEBUG = os.environ.get("SHMRING_DEBUG") == "1"
 
 extensions = [
     Extension(
-        f"shmring.{port}",
+        f"shmring.{port.replace('/', '.')}",
         [f"shmring/{port}.pyx"],
         include_dirs=["shmring/include"],
         define_macros=[("SHMRING_DEBUG", "1")] if DEBUG else [],

@@ -15,6 +15,7 @@ from shmring.creation import anonymous, create, unlink
 from shmring.creation import open_ring as open
 from shmring.errors import (
     ClaimOpen,
+    CodecError,
     CorruptRing,
     Error,
     Lapped,
@@ -31,6 +32,7 @@ from shmring.errors import (
     TooManyGroups,
     TooManyParticipants,
     TooManyViews,
+    UnknownCodec,
     UntrustedRing,
     WrongProcess,
 )
@@ -44,6 +46,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Claim",
     "ClaimOpen",
+    "CodecError",
     "Consumer",
     "CorruptRing",
     "Error",
@@ -67,6 +70,7 @@ __all__ = [
     "TooManyGroups",
     "TooManyParticipants",
     "TooManyViews",
+    "UnknownCodec",
     "UntrustedRing",
     "View",
     "WaitPolicy",

@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias, TypeVar
 from shmring.consumer import Consumer
 from shmring.errors import (
     ClaimOpen,
+    CodecError,
     CorruptRing,
     Error,
     Lapped,
@@ -21,6 +22,7 @@ from shmring.errors import (
     TooManyGroups,
     TooManyParticipants,
     TooManyViews,
+    UnknownCodec,
     UntrustedRing,
     WrongProcess,
 )
@@ -71,6 +73,7 @@ def get_include() -> str: ...
 __all__ = [
     "Claim",
     "ClaimOpen",
+    "CodecError",
     "Consumer",
     "CorruptRing",
     "Error",
@@ -94,6 +97,7 @@ __all__ = [
     "TooManyGroups",
     "TooManyParticipants",
     "TooManyViews",
+    "UnknownCodec",
     "UntrustedRing",
     "View",
     "WaitPolicy",

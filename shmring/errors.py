@@ -94,6 +94,17 @@ class Lapped(Error):
         self.lost = lost
 
 
+# ---- objects -----------------------------------------------------------------------------------------------
+
+
+class CodecError(Error, ValueError):
+    """A message is not what its codec writes, or the ring's messages are not for the codec that was asked for."""
+
+
+class UnknownCodec(CodecError, LookupError):
+    """No codec of that name is registered in this process."""
+
+
 # ---- mappings: one class per cause, each with its errno and, in the text, what to do -----------------------
 
 

@@ -30,6 +30,7 @@ ADDED = {
     "TooManyGroups": "as TooManyParticipants, for groups",
     "ClaimOpen": "a send while a claim is open",
     "WrongProcess": "a handle used in a forked child",
+    **dict.fromkeys(("CodecError", "UnknownCodec"), "bytes that are no message of their codec; a codec that is not there"),
     "get_include": "the headers, for extensions that cimport shmring",
 }
 
