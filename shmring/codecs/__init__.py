@@ -73,7 +73,7 @@ def register(codec, *, replace=False):
     for method in ("pack", "unpack"):
         if not callable(getattr(codec, method, None)):
             raise TypeError(f"codec {name!r} has no method {method}")
-    if not replace and _known.get(name, codec) is not codec or name in _BUILT_IN:
+    if name in _BUILT_IN or (not replace and _known.get(name, codec) is not codec):
         raise ValueError(f"there is a codec {name!r} already")
     _known[name] = codec
     return codec
