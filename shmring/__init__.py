@@ -14,6 +14,7 @@ import os as _os
 from shmring.creation import anonymous, create, unlink
 from shmring.creation import open_ring as open
 from shmring.errors import (
+    BorrowedTooLong,
     ClaimOpen,
     CodecError,
     CorruptRing,
@@ -44,10 +45,13 @@ from shmring.wait import wait
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArrayView",
+    "BorrowedTooLong",
     "Claim",
     "ClaimOpen",
     "CodecError",
     "Consumer",
+    "ConsumerStats",
     "CorruptRing",
     "Error",
     "Lapped",
@@ -55,8 +59,10 @@ __all__ = [
     "Mapping",
     "MemberTaken",
     "MessageTooLarge",
+    "ObjectView",
     "ObservedView",
     "Observer",
+    "Pin",
     "Producer",
     "ProducerDied",
     "ProducerTaken",
@@ -85,10 +91,14 @@ __all__ = [
 
 # Loaded when first used: a ring alone does not need them.
 _LATE = {
+    "ArrayView": "objects",
     "Claim": "producer",
     "Consumer": "consumer",
+    "ConsumerStats": "snapshot",
+    "ObjectView": "objects",
     "ObservedView": "view",
     "Observer": "observer",
+    "Pin": "snapshot",
     "Producer": "producer",
     "Stats": "snapshot",
     "View": "view",

@@ -4,6 +4,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 from shmring.consumer import Consumer
 from shmring.errors import (
+    BorrowedTooLong,
     ClaimOpen,
     CodecError,
     CorruptRing,
@@ -27,11 +28,12 @@ from shmring.errors import (
     WrongProcess,
 )
 from shmring.mapping import Mapping
+from shmring.objects import ArrayView, ObjectView
 from shmring.observer import Observer
 from shmring.policy import WaitPolicy
 from shmring.producer import Claim, Producer
 from shmring.ring import Ring
-from shmring.snapshot import Stats
+from shmring.snapshot import ConsumerStats, Pin, Stats
 from shmring.view import ObservedView, View
 
 __version__: str
@@ -71,10 +73,13 @@ def wait(handles: Iterable[_Handle], timeout: float | None = None) -> list[_Hand
 def get_include() -> str: ...
 
 __all__ = [
+    "ArrayView",
+    "BorrowedTooLong",
     "Claim",
     "ClaimOpen",
     "CodecError",
     "Consumer",
+    "ConsumerStats",
     "CorruptRing",
     "Error",
     "Lapped",
@@ -82,8 +87,10 @@ __all__ = [
     "Mapping",
     "MemberTaken",
     "MessageTooLarge",
+    "ObjectView",
     "ObservedView",
     "Observer",
+    "Pin",
     "Producer",
     "ProducerDied",
     "ProducerTaken",

@@ -4,10 +4,12 @@ from libc.stdint cimport uint64_t
 from cython cimport final
 
 from shmring.member cimport Member
+from shmring.view cimport View
 
 
 @final
 cdef class Consumer(Member):
+    cdef View peek_made(self, object timeout, object codec, list made)
     cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100
     cdef int read_shared(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100
     cdef bint copy_range(self, list messages) except -1

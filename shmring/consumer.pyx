@@ -10,6 +10,7 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
 from shmring._core.claim cimport claim_count, claim_has_peers, claim_lag, claim_release, claim_walk
+from shmring._core.futex cimport now_ns
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.keep cimport claim_keep, claim_put_back, claim_take_pending
 from shmring._core.layout cimport ATTENTION, EMPTY, OK, ROLE_CONSUMER, TOO_LARGE, mark_position
@@ -23,6 +24,21 @@ from shmring.sigbus cimport process_epoch
 from shmring.view cimport Loan, View
 
 from shmring.errors import ShutDown
+
+
+cdef enum:
+    LARGE = 16384                   # bytes from which a message is better unpacked where it lies than copied first
+
+cdef object objects = None
+
+
+cdef object load_objects():
+    """shmring.objects, which is loaded when it is first used."""
+    global objects
+    if objects is None:
+        from shmring import objects as loaded
+        objects = loaded
+    return objects
 
 
 @final
@@ -45,6 +61,7 @@ cdef class Consumer(Member):
         self.ephemeral, self.redeliver, self.exclusive = ephemeral, redeliver, exclusive
         self.ends_with_producers = end_with_producers
         self.attach(ring, wait, ROLE_CONSUMER)
+        self.most_borrowed = self.reader.ring.capacity >> 1
 
     # ---- receiving -----------------------------------------------------------------------------------------------
 
@@ -194,6 +211,7 @@ cdef class Consumer(Member):
         loan.is_readonly = True
         loan.position = position
         loan.entry = entry
+        loan.since_ns = now_ns()
         if self.newest_loan is None:
             self.oldest_loan = loan
         else:
@@ -201,6 +219,66 @@ cdef class Consumer(Member):
         self.newest_loan = loan
         view.owner = self
         view.loan = loan
+        return view
+
+    # ---- objects and arrays --------------------------------------------------------------------------------------
+
+    def peek_obj(self, timeout=None):
+        """The next message as an object whose arrays are views into the ring, read-only: an `ObjectView`, with `obj`.
+
+        Parameters and errors as recv_obj. If arrays of it outlive the view, the record stays until they are gone: see
+        `borrow_limit` and `stats`. Cost: none that grows with the arrays.
+        """
+        cdef list made = []
+        if self.left is not None:
+            raise BufferError("messages were taken that could not be unpacked then; ask for those first (recv_obj)")
+        view = self.peek_made(timeout, self.codec, made)
+        return load_objects().ObjectView(view, made[0])
+
+    def peek_array(self, timeout=None):
+        """The next message, an array, where it lies: an `ArrayView`, with `array`, a read-only numpy.ndarray.
+
+        It may be kept: as long as the array, or anything made of its memory, lives, the record stays where it is. See
+        `borrow_limit` and `stats`. Parameters and errors as recv_array. Cost: none that grows with the array.
+        """
+        cdef list made = []
+        view = self.peek_made(timeout, self.arrays(), made)
+        return load_objects().ArrayView(view, made[0])
+
+    def recv_array(self, timeout=None, *, out=None):
+        """The next message, an array, as one with its own memory.
+
+        Parameters
+        ----------
+        timeout : float or None
+            As for recv.
+        out : numpy.ndarray or None
+            Copy it into this one, which must have the same type and shape (ValueError; the message is received all the same), and
+            return that. A large new array costs more than the copy: its pages are new, too.
+
+        Raises
+        ------
+        CodecError
+            The message is no array (it is received all the same), or the ring's content names another codec than "ndarray".
+        As recv otherwise.
+
+        Cost: one copy of the elements.
+        """
+        codec = self.arrays()
+        with self.peek(timeout) as view:
+            if out is None:
+                return codec.unpack(view.data)
+            return load_objects().array_into(codec.unpack(view.data, borrow=True), out)
+
+    cdef View peek_made(self, object timeout, object codec, list made):
+        cdef View view = self.peek(timeout)
+        try:
+            obj = codec.unpack(view.data, borrow=True)
+            view.loan.holder = (obj.dtype, obj.shape) if codec is self.array_codec else type(obj)
+            made.append(obj)
+        except BaseException:
+            view.end()
+            raise
         return view
 
     # ---- facts ---------------------------------------------------------------------------------------------------
@@ -243,6 +321,11 @@ cdef class Consumer(Member):
         if woken:
             self.note_wakes(woken)
         return message
+
+    cdef bint next_is_large(self) noexcept:
+        cdef uint64_t length = 0
+        return (self.epoch == process_epoch and sole_is_all(&self.reader)
+                and sole_look(&self.reader, self.reader.cursor, &length) == OK and length >= LARGE)
 
     cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100:
         """Append what is there, up to `limit` in the list and about `most_bytes`: OK, EMPTY, STALE; ATTENTION: read_shared."""

@@ -86,6 +86,10 @@ class TooManyViews(Error, BufferError):
     """A member of a group holds as many records apart from each other as it can; release some views first."""
 
 
+class BorrowedTooLong(TooManyViews):
+    """Arrays that outlived their views keep more of the ring than `Consumer.borrow_limit`, and nothing is left to receive."""
+
+
 class Lapped(Error):
     """An observer was overtaken by the producers; `lost` messages are gone."""
 

@@ -16,7 +16,10 @@ cdef class Member(Receiver):
     cdef bint exclusive             # the user wants it to be the only member
     cdef Loan oldest_loan           # records of open views, oldest first: a list through Loan.newer
     cdef Loan newest_loan
+    cdef uint64_t most_borrowed     # bytes that arrays without a view may hold back when nothing is left to receive
 
+    cdef Loan outlived(self)
+    cdef check_borrowed(self)
     cdef bytes take_carefully(self, int* code)
     cdef int find(self, uint64_t longest, uint64_t* position, uint64_t* length, int* entry) except? -100
     cdef let_go(self, int entry, uint64_t length)

@@ -11,7 +11,7 @@ from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from shmring._core.atomic cimport u32
 from shmring._core.claim cimport (Reader, claim_count, claim_find, claim_has_data, claim_is_drained, claim_is_unfinished,
                                   claim_may_adopt, claim_range, claim_release, claim_sees_record, claim_start, claim_walk)
-from shmring._core.futex cimport yield_slice
+from shmring._core.futex cimport now_ns, yield_slice
 from shmring._core.gate cimport gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.keep cimport claim_drop, claim_pending, claim_put_back, claim_take_pending
@@ -28,6 +28,8 @@ from shmring.ring cimport Ring
 from shmring.sigbus cimport process_epoch
 from shmring.view cimport Loan
 from shmring.waiter cimport Ready
+
+from shmring.errors import BorrowedTooLong
 
 cdef enum:
     ADOPT_LATER = 64                # claims until a member asks again for the lock it needs to adopt
@@ -161,17 +163,66 @@ cdef class Member(Receiver):
         """Something of the range in `entry` was let go: hold only what is still lent out, or comes next."""
         cdef uint64_t start = self.reader.pending[entry]
         cdef Loan loan
-        while self.oldest_loan is not None and self.oldest_loan.has_ended:
+        while self.oldest_loan is not None and self.oldest_loan.is_over():
             self.oldest_loan = self.oldest_loan.newer
         if self.oldest_loan is None:
             self.newest_loan = None
         loan = self.oldest_loan
         while loan is not None:
-            if loan.entry == entry and not loan.has_ended:
+            if loan.entry == entry and not loan.is_over():
                 start = loan.position
                 break
             loan = loan.newer
         self.note_wakes(claim_drop(&self.reader, entry, start))
+
+    # ---- what is borrowed ----------------------------------------------------------------------------------------
+
+    @property
+    def borrow_limit(self):
+        """Bytes of the ring that arrays may hold back that outlived their views; None: no limit. Half of the capacity at first.
+
+        It counts when there is nothing to receive: then BorrowedTooLong is raised, where otherwise consumer and producers might
+        wait for each other. A message larger than what is beside the limit may still have to wait for the array. May be set, to
+        bytes, text as "1 MiB", or a float: that share of the capacity.
+        """
+        return None if self.most_borrowed == UINT64_MAX else self.most_borrowed
+
+    @borrow_limit.setter
+    def borrow_limit(self, limit):
+        from shmring.objects import borrow_bytes
+        self.most_borrowed = UINT64_MAX if limit is None else borrow_bytes(limit, self.reader.ring.capacity)
+
+    @property
+    def stats(self):
+        """A `ConsumerStats`: what this consumer counted, and which records it holds back, for whom and since when."""
+        from shmring.stats import collect_consumer
+        return collect_consumer(self)
+
+    cdef Loan outlived(self):
+        """The oldest record that is kept by memory whose view has ended, or None."""
+        cdef Loan loan = self.oldest_loan
+        while loan is not None and (not loan.has_ended or loan.is_over()):
+            loan = loan.newer
+        return loan
+
+    cdef check_borrowed(self):
+        """Nothing is there. Do arrays that outlived their views keep the producers from sending more?"""
+        cdef Loan loan = self.outlived()
+        cdef uint64_t held
+        if loan is None:
+            return
+        held = gate_tail(&self.reader.ring, loan.position) - loan.position
+        if held >= self.most_borrowed:
+            raise BorrowedTooLong(
+                f"nothing is left to receive for {self.full_name()} of ring {self.ring.name!r}, and memory of a message that this "
+                f"consumer peeked at {(now_ns() - loan.since_ns) / 1e9:.3f} s ago and that outlived its view holds back {held} of "
+                f"{self.reader.ring.capacity} bytes (borrow_limit {self.most_borrowed}): {loan.told()}; drop it or copy it, or set "
+                f"borrow_limit")
+
+    cdef check_ended(self):
+        Receiver.check_ended(self)
+        if self.oldest_loan is not None:
+            self.check_borrowed()
 
     # ---- for waiting ---------------------------------------------------------------------------------------------
 
@@ -206,7 +257,7 @@ cdef class Member(Receiver):
     cdef bint is_blocked(self) noexcept:
         """Records beyond the head that do not become complete; claims that could not be adopted; producers that may be dead."""
         cdef uint64_t head = mark_position(group_head_word(&self.reader.ring, self.reader.group_number), self.reader.cursor)
-        return (self.ends_with_producers or self.reader.deferred
+        return (self.ends_with_producers or self.reader.deferred or self.outlived() is not None
                 or (self.reader.ring.is_multi and gate_tail(&self.reader.ring, head) != head))
 
     cdef bint is_drained_for_good(self):
@@ -215,10 +266,13 @@ cdef class Member(Receiver):
         return Receiver.is_drained_for_good(self)
 
     cdef doubt(self):
-        """A record that is reserved has an owner, and the tail is not before the head: else something wrote over them."""
+        """A record that is reserved has an owner, and the tail is not before the head: else something wrote over them. And what
+        is borrowed may have become too much, as other members go on.
+        """
         cdef Reader* reader = &self.reader
         cdef uint64_t head = mark_position(group_head_word(&reader.ring, reader.group_number), reader.cursor)
         cdef uint64_t tail = gate_tail(&reader.ring, head)
+        self.check_borrowed()
         if reader.deferred <= ADOPT_LATER:
             reader.deferred = 0
         if not reader.ring.is_multi or tail == head:

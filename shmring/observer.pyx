@@ -238,6 +238,15 @@ cdef class Observer(Receiver):
         observe_advance(&self.watcher, length)
         return view
 
+    def recv_array(self, timeout=None, *, out=None):
+        """The next message that is still in the ring, an array, as one with its own memory. As Consumer.recv_array; two copies."""
+        codec = self.arrays()
+        array = codec.unpack(self.recv(timeout), borrow=out is not None)
+        if out is None:
+            return array
+        from shmring.objects import array_into
+        return array_into(array, out)
+
     # ---- facts ---------------------------------------------------------------------------------------------------
 
     @property

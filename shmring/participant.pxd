@@ -13,6 +13,13 @@ cdef class Participant(Waiter):
     cdef bint is_busy               # a claim is open: nothing else may be written, epoch stays 0
     cdef Py_ssize_t pinned          # live buffers of claims and views that have not ended
     cdef object __weakref__
+    cdef object own_codec           # of send_obj and recv_obj, once it is known
+    cdef object pack                # its methods
+    cdef object unpack
+    cdef object array_codec         # of send_array and recv_array, once it is known
+
+    cdef use_codec(self, object wanted)
+    cdef object arrays(self)
 
     # to be filled in by the ports
     cdef str role_name(self)

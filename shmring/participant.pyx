@@ -211,8 +211,12 @@ cdef class Participant(Waiter):
         self.check()
         return self
 
-    def __exit__(self, *_):
-        self.close()
+    def __exit__(self, kind, *_):
+        try:
+            self.close()
+        except BufferError:
+            if kind is None:
+                raise                       # else the error that is on its way matters more; its frames may be what uses the memory
 
     def __del__(self):
         self.pinned = 0                     # whoever used that memory is garbage, too
@@ -228,6 +232,43 @@ cdef class Participant(Waiter):
     @property
     def closed(self):
         return self.is_closed
+
+    @property
+    def codec(self):
+        """What turns objects into messages and back: what the ring's content names ("codec NAME"), "pickle" if that is empty.
+
+        May be set, to a name or a codec of your own: where the ring names none, or, for a codec that may run the sender's code,
+        to say that everybody who may write to the ring is trusted.
+
+        Raises
+        ------
+        CodecError
+            The ring's messages are of another codec, or others than this user may write to it: see shmring.objects.codec_of.
+        UnknownCodec
+            Nobody registered it in this process.
+        """
+        if self.own_codec is None:
+            self.use_codec(None)
+        return self.own_codec
+
+    @codec.setter
+    def codec(self, codec):
+        self.use_codec(codec)
+
+    cdef use_codec(self, object wanted):
+        from shmring.objects import codec_of
+        self.check()
+        codec = codec_of(self.ring, os.fstat(self.ring.fd), self.role_name() != "producer", wanted)
+        self.pack, self.unpack = codec.pack, codec.unpack
+        self.own_codec = codec
+
+    cdef object arrays(self):
+        """The codec of send_array and its like."""
+        if self.array_codec is None:
+            from shmring.objects import codec_of
+            self.check()
+            self.array_codec = codec_of(self.ring, None, False, "ndarray")
+        return self.array_codec
 
     cdef check(self):
         """Why is the cached epoch not the process's? Raises what the user must know, else brings it up to date."""

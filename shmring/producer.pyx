@@ -6,7 +6,6 @@ The kernel's produce.pxd and sender.pyx find room and wait for it; this file tur
 from cython cimport final
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
-from cpython.memoryview cimport PyMemoryView_FromObject
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
@@ -206,6 +205,36 @@ cdef class Producer(Sender):
         self.epoch = 0
         return claim
 
+    # ---- objects -------------------------------------------------------------------------------------------------
+
+    def send_obj(self, obj, timeout=None):
+        """Send an object, as `codec` turns it into a message; wait while the ring is full.
+
+        Parameters
+        ----------
+        obj : object
+            Anything that the codec packs. It is packed before this returns; large buffers go from their own memory into the ring.
+        timeout : float or None
+            As for send.
+
+        Raises
+        ------
+        CodecError
+            See `codec`.
+        What the codec raises for this object, and as send.
+
+        Cost: as the codec says; small messages are copied once more, large ones are written where they will lie.
+        """
+        if timeout is not None:
+            check_timeout(timeout)
+        if self.pack is None:
+            self.use_codec(None)
+        packed = self.pack(obj)
+        if not PyBytes_CheckExact(packed):
+            self.send_packed(packed, timeout)
+        elif self.try_write(PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed)) != OK:
+            self.write(PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed), deadline_after(timeout))
+
     # ---- the way in ----------------------------------------------------------------------------------------------
 
     cdef int try_write(self, const char* data, uint64_t length) noexcept:
@@ -284,7 +313,7 @@ cdef class Claim:
         """Writable memoryview of the reserved bytes."""
         self.check_open()
         if self.memory is None:
-            self.memory = PyMemoryView_FromObject(self.lease)
+            self.memory = self.lease.lend()
         return self.memory
 
     def commit(self, size=None):

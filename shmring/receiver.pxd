@@ -10,14 +10,20 @@ cdef enum:
 
 cdef class Receiver(Participant):
     cdef bint ends_with_producers   # iteration ends when the last of them left
+    cdef list left                  # messages that were taken and could not be unpacked yet; None if there are none
 
     # to be filled in by Consumer and Observer
     cdef bytes take(self, int* code)
+    cdef bint next_is_large(self) noexcept
     cdef bint is_drained(self) noexcept
     cdef RingMap* own_map(self) noexcept
     cdef Fault* own_fault(self) noexcept
     cdef str full_name(self)
 
+    cdef leave(self, list messages)
+    cdef object unpack_message(self, bytes message)
+    cdef object take_left(self)
+    cdef object receive_large(self, object timeout)
     cdef bytes receive_slowly(self, int code, object timeout)
     cdef bint is_drained_for_good(self)
     cdef await_data(self, int64_t deadline)

@@ -8,7 +8,7 @@ from shmring._core.membership cimport participant_any_producer, participant_miss
 from shmring._core.shutdown cimport shutdown_has_begun
 from shmring.participant cimport Participant
 from shmring.registry cimport corrupt
-from shmring.ring cimport FOR_EVER, NO_WAIT, deadline_after
+from shmring.ring cimport FOR_EVER, NO_WAIT, check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport A_WAIT
 
@@ -22,6 +22,11 @@ cdef bint producers_are_gone(const RingMap* ring) noexcept nogil:
 cdef check_start(object start):
     if start not in ("earliest", "latest"):
         raise ValueError(f"start is 'earliest' or 'latest', not {start!r}")
+
+
+cdef bint is_no_fault(object error):
+    """Of the message: Ctrl-C, say, or no memory. It is kept, to be unpacked another time."""
+    return not isinstance(error, Exception) or isinstance(error, MemoryError)
 
 
 cdef class Receiver(Participant):
@@ -42,6 +47,120 @@ cdef class Receiver(Participant):
 
     def __iter__(self):
         return self
+
+    # ---- objects -------------------------------------------------------------------------------------------------
+
+    def recv_obj(self, timeout=None):
+        """The next message as the object that was sent; waits while there is none.
+
+        Parameters
+        ----------
+        timeout : float or None
+            As for recv.
+
+        Returns
+        -------
+        object
+            It owns all of its memory.
+
+        Raises
+        ------
+        CodecError
+            The message cannot be unpacked; it was received all the same. Or as for `codec`.
+        As recv otherwise.
+
+        Cost: as the codec says. A large message is unpacked where it lies, so that its arrays are copied once.
+        """
+        cdef int code
+        if timeout is not None:
+            check_timeout(timeout)
+        if self.unpack is None:
+            self.use_codec(None)
+        if self.left is not None:
+            return self.take_left()
+        if self.next_is_large():
+            return self.receive_large(timeout)
+        message = self.take(&code)
+        if message is None:
+            message = self.receive_slowly(code, timeout)
+        return self.unpack_message(message)
+
+    def try_recv_obj(self, default=None):
+        """The next object, or `default` if there is none now. Raises as recv_obj, but for TimeoutError."""
+        if self.unpack is None:
+            self.use_codec(None)
+        if self.left is not None:
+            return self.take_left()
+        if self.next_is_large():
+            try:
+                return self.receive_large(0)
+            except TimeoutError:
+                return default                      # another member was faster
+        message = self.try_recv()
+        return default if message is None else self.unpack_message(message)
+
+    def recv_objs(self, Py_ssize_t limit, timeout=None):
+        """Up to `limit` objects that are there, at least one; waits for the first.
+
+        Raises as recv_obj; ValueError if limit < 1. A message behind the first that cannot be unpacked ends the list; the next
+        call that asks for objects raises its CodecError, and then goes on behind it. (recv does not know of these messages.)
+        """
+        cdef list objs = []
+        cdef list messages
+        if limit < 1:
+            raise ValueError(f"limit is at least 1, not {limit}")
+        if self.unpack is None:
+            self.use_codec(None)
+        if self.left is not None:
+            messages, self.left = self.left, None
+        elif self.next_is_large():
+            return [self.recv_obj(timeout)]         # nothing is gained by more: each is unpacked where it lies
+        else:
+            messages = self.recv_many(limit, timeout)
+        try:
+            for message in messages:
+                if len(objs) == limit:
+                    break
+                objs.append(self.unpack(message))
+        except BaseException as error:
+            if is_no_fault(error):
+                self.leave(messages)                # none of them was returned
+                raise
+            if not objs:
+                del messages[0]
+                self.leave(messages)
+                raise
+        del messages[:len(objs)]
+        self.leave(messages)
+        return objs
+
+    cdef leave(self, list messages):
+        if messages:
+            self.left = messages + self.left if self.left is not None else messages
+
+    cdef object take_left(self):
+        cdef bytes message = self.left[0]
+        del self.left[0]
+        if not self.left:
+            self.left = None
+        return self.unpack_message(message)
+
+    cdef object unpack_message(self, bytes message):
+        try:
+            return self.unpack(message)
+        except BaseException as error:
+            if is_no_fault(error):
+                self.leave([message])
+            raise
+
+    cdef object receive_large(self, object timeout):
+        with self.peek(timeout) as view:
+            try:
+                return self.unpack(view.data)
+            except BaseException as error:
+                if is_no_fault(error):
+                    self.leave([bytes(view.data)])
+                raise
 
     cdef bytes receive_slowly(self, int code, object timeout):
         """recv, after a first look that found nothing but a code."""
@@ -112,6 +231,10 @@ cdef class Receiver(Participant):
         """The next message, or None and a kernel code or STALE."""
         code[0] = EMPTY
         return None
+
+    cdef bint next_is_large(self) noexcept:
+        """Is the next message one that is better unpacked where it lies?"""
+        return False
 
     cdef bint is_drained(self) noexcept:
         """Has it everything, if no more is sent?"""

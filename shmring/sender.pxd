@@ -10,9 +10,11 @@ cdef enum:
 
 cdef class Sender(Participant):
     cdef Writer writer
+    cdef unsigned long writing_thread   # it is writing an object into its claim; 0: none
     cdef bint ran_full              # the last TimeoutError was our own
     cdef uint64_t wanted            # bytes of the last message that did not fit; what shmring.wait waits for
 
+    cdef send_packed(self, object packed, object timeout)
     cdef check_sending(self)
     cdef char* reserve_bytes(self, uint64_t length, int64_t deadline) except NULL
     cdef publish(self)

@@ -2,12 +2,14 @@
 
 import errno
 import os
+from _thread import get_ident
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport u32
 from shmring._core.doorbell cimport doorbell_ring_all
-from shmring._core.futex cimport now_ns
+from shmring._core.futex cimport now_ns, yield_slice
 from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
 from shmring._core.membership cimport (participant_any_producer, participant_count_producer, participant_set_sole,
                                        participant_sole)
@@ -17,7 +19,7 @@ from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring.participant cimport Participant
 from shmring.registry cimport corrupt
-from shmring.ring cimport FOR_EVER, NO_WAIT
+from shmring.ring cimport FOR_EVER, NO_WAIT, check_timeout
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport A_WAIT, Ready
 
@@ -96,6 +98,10 @@ cdef class Sender(Participant):
             self.note_wakes(produce_publish(&self.writer))
 
     cdef check_sending(self):
+        while self.is_busy and self.writing_thread and self.writing_thread != get_ident():
+            with nogil:                             # another thread writes an object into the ring: it will be done soon
+                yield_slice()
+            PyErr_CheckSignals()
         if self.is_busy and not self.is_closed:
             raise ClaimOpen(f"this producer of ring {self.ring.name!r} has an open claim; commit or abort it first")
         if self.epoch != process_epoch:
@@ -118,6 +124,76 @@ cdef class Sender(Participant):
         behind = self.ring.registry.describe_obstacles(record_span(length, self.writer.ring.align))
         raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
                            f"{'; '.join(behind) or 'room came this moment'}")
+
+    # ---- objects (send_obj, the fast one, is the producer's) -------------------------------------------------------
+
+    def try_send_obj(self, obj):
+        """Send an object if there is room now. Returns whether it was sent. Raises as send_obj, but for TimeoutError."""
+        if self.pack is None:
+            self.use_codec(None)
+        packed = self.pack(obj)
+        if type(packed) is bytes:
+            return self.try_send(packed)
+        self.check_sending()
+        if (<uint64_t> packed.nbytes <= self.writer.max_message
+                and not produce_has_room(&self.writer, record_span(packed.nbytes, self.writer.ring.align))):
+            self.wanted = packed.nbytes
+            self.note_poll(1)
+            return False
+        try:
+            self.send_packed(packed, 0)
+        except TimeoutError:
+            return False
+        return True
+
+    def send_objs(self, objs, timeout=None):
+        """Send objects in order. Returns how many were sent: all, or fewer (but at least one) when the time was up.
+
+        As send_many: they are packed before the first is sent, and if one is refused, those before it are sent and the exception's
+        attribute `sent` says how many. Neighbours that are small are published together.
+        """
+        from shmring.objects import send_all
+        if timeout is not None:
+            check_timeout(timeout)
+        if self.pack is None:
+            self.use_codec(None)
+        return send_all(self, self.pack, objs, timeout)
+
+    def send_array(self, array, timeout=None):
+        """Send an array with its type, shape and order, whatever its strides: one copy, into the ring.
+
+        Parameters
+        ----------
+        array : array-like
+            A numpy.ndarray, or what has a buffer, __array__ or __dlpack__.
+        timeout : float or None
+            As for send.
+
+        Raises
+        ------
+        TypeError
+            Its elements are objects, or of a type that NumPy alone does not know.
+        CodecError
+            The ring's content names another codec than "ndarray".
+        As send otherwise.
+        """
+        self.send_packed(self.arrays().pack(array), timeout)
+
+    def _send_packed(self, packed, timeout):            # for shmring.objects
+        self.send_packed(packed, timeout)
+
+    cdef send_packed(self, object packed, object timeout):
+        """Let a packed object write itself into the ring. Other threads that send wait meanwhile."""
+        claim = self.reserve(packed.nbytes, timeout)
+        self.writing_thread = get_ident()
+        try:
+            packed.write_into(claim.view)
+        except BaseException:
+            self.writing_thread = 0
+            claim.abort()
+            raise
+        self.writing_thread = 0
+        claim.commit()
 
     # ---- for waiting ---------------------------------------------------------------------------------------------
 

@@ -39,6 +39,38 @@ class ParticipantStats:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pin:
+    """A record that a consumer holds back: it was peeked, and is in use."""
+
+    position: int
+    bytes: int  # of its message
+    seconds: float  # since it was peeked
+    is_open: bool  # its view has not ended; False: memory of it outlived the view
+    holder: str  # what is known of who uses it
+
+
+@dataclasses.dataclass(frozen=True)
+class ConsumerStats:
+    """One consumer, as its own process sees it. The counters begin with its attachment."""
+
+    group: str
+    messages: int
+    bytes: int  # payload
+    waits: int  # times it found nothing to do and began to wait
+    parks: int  # times it slept
+    wakes: int  # times it woke somebody
+    repairs: int  # dead participants that it cleaned up after
+    redelivered: int  # messages that it got after somebody dead
+    held_back: int  # bytes of the ring from the oldest record in `pins` on: no producer gets them
+    borrow_limit: int | None  # bytes
+    pins: list[Pin]  # oldest first
+
+    def as_dict(self) -> dict[str, object]:
+        """The same as plain dicts and lists, for JSON."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
 class Stats:
     """A ring."""
 

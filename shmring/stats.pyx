@@ -2,16 +2,20 @@
 
 import dataclasses
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.claim cimport claim_lag
+from shmring._core.futex cimport now_ns
+from shmring._core.gate cimport gate_tail
 from shmring._core.layout cimport NONE, ROLE_CONSUMER, ROLE_OBSERVER, ROLE_PRODUCER, RingMap, Slot
 from shmring._core.membership cimport participant_group, participant_is_active, participant_role
 from shmring._core.snapshot cimport (Counters, GroupSnapshot, snapshot_aborted, snapshot_counters, snapshot_group,
                                      snapshot_hold, snapshot_repairs, snapshot_tail)
+from shmring.member cimport Member
 from shmring.ring cimport Ring
+from shmring.view cimport Loan
 
-from shmring.snapshot import GroupStats, ParticipantStats, Stats
+from shmring.snapshot import ConsumerStats, GroupStats, ParticipantStats, Pin, Stats
 
 
 def collect(Ring ring):
@@ -52,6 +56,39 @@ cdef object read(Ring ring):
         groups=groups,
         participants=[read_participant(ring, number) for number in range(map.n_participants)
                       if participant_is_active(&map.participants[number])],
+    )
+
+
+def collect_consumer(Member consumer):
+    """A `ConsumerStats`."""
+    cdef Counters counters
+    cdef uint64_t held = 0, tail
+    cdef int64_t now
+    cdef Loan loan
+    consumer.check()
+    now = now_ns()
+    snapshot_counters(consumer.slot, &counters)
+    pins = []
+    loan = consumer.oldest_loan
+    while loan is not None:
+        if not loan.is_over():
+            pins.append(Pin(position=loan.position, bytes=loan.size, seconds=(now - loan.since_ns) / 1e9,
+                            is_open=not loan.has_ended, holder=loan.told()))
+            tail = gate_tail(&consumer.reader.ring, loan.position)
+            held = max(held, tail - loan.position)
+        loan = loan.newer
+    return ConsumerStats(
+        group=consumer.group,
+        messages=counters.messages,
+        bytes=counters.bytes,
+        waits=counters.waits,
+        parks=counters.parks,
+        wakes=counters.wakes,
+        repairs=counters.repairs,
+        redelivered=counters.redelivered,
+        held_back=held,
+        borrow_limit=consumer.borrow_limit,
+        pins=pins,
     )
 
 

@@ -11,32 +11,91 @@ from shmring.sigbus cimport process_epoch
 from shmring.errors import Lapped
 
 
-@freelist(8)                            # one per claim
-@no_gc_clear                            # a buffer of it may be released after the collector has cleared a cycle
-cdef class Lease:
-    def __getbuffer__(self, Py_buffer* buffer, int flags):
-        if self.has_ended or self.owner.is_closed:
-            raise ValueError("the claim or view that lent this memory has ended")
-        PyBuffer_FillInfo(buffer, self, self.address, self.size, self.is_readonly, flags)
-        self.exports += 1
-        self.owner.pinned += 1
-        self.owner.ring.exports += 1
+@final
+@freelist(8)
+@no_gc_clear                            # it may go after the collector has cleared a cycle
+cdef class Memory:
+    """What memoryviews of a lease are made from. While it lives its bytes are in use, also by who keeps it and no buffer of it, as
+    numpy.ndarray(buffer=...) does.
+    """
 
-    def __releasebuffer__(self, Py_buffer* buffer):
-        self.exports -= 1
-        self.owner.ring.exports -= 1
+    def __getbuffer__(self, Py_buffer* buffer, int flags):
+        cdef Lease lease = self.lease
+        if lease.has_ended or lease.owner.is_closed:
+            raise ValueError("the claim or view that lent this memory has ended")
+        PyBuffer_FillInfo(buffer, self, lease.address, lease.size, lease.is_readonly, flags)
+
+    def __dealloc__(self):
+        if self.lease is not None:
+            self.ring.exports -= 1
+            self.lease.give_back()
+
+
+@freelist(8)                            # one per claim
+@no_gc_clear
+cdef class Lease:
+    cdef object lend(self):
+        """A memoryview of it."""
+        cdef Memory memory = Memory.__new__(Memory)
+        memory.ring = self.owner.ring
+        memory.lease = self
+        memory.ring.exports += 1
+        self.owner.pinned += 1
+        self.uses += 1
+        return PyMemoryView_FromObject(memory)
+
+    cdef give_back(self):
+        """Nobody uses a memory that was lent any more."""
+        self.uses -= 1
         if not self.has_ended:
             self.owner.pinned -= 1
 
     cdef end(self, object memory):
         """The claim or view ends; `memory` is the memoryview that it handed out, or None."""
-        if memory is not None:
-            try:
-                memory.release()
-            except BufferError:
-                pass                        # something made from it lives on; it keeps the ring mapped
+        end_memory(memory)
         self.has_ended = True
-        self.owner.pinned -= self.exports
+        self.owner.pinned -= self.uses
+
+
+cdef end_memory(object memory):
+    if memory is not None:
+        try:
+            memory.release()
+        except BufferError:
+            pass                        # something made from it lives on; it keeps the ring mapped
+
+
+@final
+@no_gc_clear
+cdef class Loan(Lease):
+    """A record that is lent out for as long as its view is open, or memory of it is in use."""
+
+    cdef give_back(self):
+        cdef Participant owner = self.owner
+        self.uses -= 1
+        owner.pinned -= 1
+        if not self.is_over() or owner.is_closed:
+            return
+        try:
+            if owner.epoch != process_epoch:
+                owner.check()
+            owner.settle(self.entry)
+        except Exception:
+            pass                        # the consumer's next call tells what is wrong
+
+    cdef end(self, object memory):
+        end_memory(memory)
+        self.has_ended = True
+
+    cdef bint is_over(self) noexcept:
+        return self.has_ended and self.uses == 0
+
+    cdef str told(self):
+        """What keeps the record, for messages."""
+        if self.holder is not None:
+            from shmring.objects import told_of
+            return told_of(self.holder)
+        return "memory of a View" if self.uses else "a View"
 
 
 @final
@@ -46,8 +105,8 @@ cdef class View:
     Attributes
     ----------
     data : memoryview
-        Read-only, in the ring itself. It ends with the view; arrays made from it stay safe to touch, but will read whatever
-        the producers put there next. Copy what is needed longer.
+        Read-only, in the ring itself. It ends with the view. Arrays made from it may live longer; until the last of them is
+        gone, the record stays where it is, and nothing behind it can be overwritten: `Consumer.stats` tells of them.
     sequence : int
         The record's position in the ring: grows from record to record, by more than one.
     redelivered : bool
@@ -64,7 +123,7 @@ cdef class View:
         """Read-only memoryview of the message."""
         self.check_open()
         if self.memory is None:
-            self.memory = PyMemoryView_FromObject(self.loan)
+            self.memory = self.loan.lend()
         return self.memory
 
     @property
@@ -108,9 +167,9 @@ cdef class View:
         cdef Participant owner = self.owner
         self.owner = None
         self.loan.end(self.memory)
-        self.memory = None
-        if owner.is_closed:
-            return
+        self.memory = None                          # gives it back, unless something made from it lives on
+        if owner.is_closed or not self.loan.is_over():
+            return                                  # Loan.__releasebuffer__ settles it
         if owner.epoch != process_epoch:
             owner.check()
         owner.settle(self.loan.entry)               # views may end in any order
@@ -146,7 +205,7 @@ cdef class ObservedView:
         if not self.valid:
             raise Lapped(f"ring {self.owner.ring.name!r}: the producers have written over the record at {self.position}")
         if self.memory is None:
-            self.memory = PyMemoryView_FromObject(self.lease)
+            self.memory = self.lease.lend()
         return self.memory
 
     @property

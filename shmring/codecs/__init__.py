@@ -3,8 +3,8 @@
 A codec is any object with
 
     name                            str: 1 to 64 letters, digits and "._-"; what a ring's content calls it ("codec NAME")
-    pack(obj) -> packed             `bytes`; or, for what is large, an object with `nbytes` and `write_into(memory)`, which fills
-                                    the first nbytes of a writable memoryview, once
+    pack(obj) -> packed             `bytes`; or, for what is large, an object with `nbytes` and `write_into(memory)`, which
+                                    fills the first nbytes of a writable memoryview, once
     unpack(data, *, borrow=False)   the object. `data` is bytes or a contiguous memoryview of a message; only with borrow=True
                                     may the object go on using its memory, and must not write to it then
     runs_code                       optional bool: True if unpack may run code that the writer of the bytes chose
@@ -18,9 +18,10 @@ Built in: "raw" (bytes as they are), "pickle" (anything, between peers that trus
 
 from shmring.errors import CodecError, UnknownCodec
 
-__all__ = ["CodecError", "UnknownCodec", "get", "register"]
+__all__ = ["CodecError", "UnknownCodec", "check", "get", "register"]
 
 _BUILT_IN = {"raw": "raw", "pickle": "pickled", "ndarray": "ndarray", "msgspec": "msgpack"}
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 _known = {}
 
 
@@ -47,6 +48,17 @@ def get(name):
     return _known.setdefault(name, import_module(f"shmring.codecs.{_BUILT_IN[name]}").codec)
 
 
+def check(codec):
+    """The same codec; ValueError or TypeError if it lacks something. As register, but nobody else gets to know it."""
+    name = codec.name
+    if not isinstance(name, str) or not 1 <= len(name) <= 64 or not all(c in _LETTERS for c in name):
+        raise ValueError(f"a codec's name is 1 to 64 letters, digits and '._-', not {name!r}")
+    for method in ("pack", "unpack"):
+        if not callable(getattr(codec, method, None)):
+            raise TypeError(f"codec {name!r} has no method {method}")
+    return codec
+
+
 def register(codec, *, replace=False):
     """Make a codec known in this process under its own name. Both sides of a ring have to.
 
@@ -67,12 +79,7 @@ def register(codec, *, replace=False):
     ValueError, TypeError
         The name is taken or unfit; a method is missing.
     """
-    name = codec.name
-    if not isinstance(name, str) or not 1 <= len(name) <= 64 or not all(c.isascii() and (c.isalnum() or c in "._-") for c in name):
-        raise ValueError(f"a codec's name is 1 to 64 letters, digits and '._-', not {name!r}")
-    for method in ("pack", "unpack"):
-        if not callable(getattr(codec, method, None)):
-            raise TypeError(f"codec {name!r} has no method {method}")
+    name = check(codec).name
     if name in _BUILT_IN or (not replace and _known.get(name, codec) is not codec):
         raise ValueError(f"there is a codec {name!r} already")
     _known[name] = codec

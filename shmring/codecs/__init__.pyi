@@ -2,7 +2,7 @@ from typing import Any, Protocol, TypeVar
 
 from shmring.errors import CodecError, UnknownCodec
 
-__all__ = ["CodecError", "UnknownCodec", "get", "register"]
+__all__ = ["CodecError", "UnknownCodec", "check", "get", "register"]
 
 class Packed(Protocol):
     @property
@@ -17,5 +17,6 @@ class Codec(Protocol):
 
 _AnyCodec = TypeVar("_AnyCodec", bound=Codec)
 
+def check(codec: _AnyCodec) -> _AnyCodec: ...
 def get(name: str) -> Codec: ...
 def register(codec: _AnyCodec, *, replace: bool = False) -> _AnyCodec: ...

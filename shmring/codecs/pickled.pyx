@@ -171,16 +171,16 @@ cdef tuple split_buffers(object memory, char* begin, uint64_t size, bint borrow)
     cdef uint32_t number
     cdef list buffers = []
     if size < sizeof(Head):
-        raise CodecError(f"a message of {size} bytes is no pickle")
+        raise CodecError(f"a message of {size} bytes, {begin[:size]!r}, is no pickle")
     memcpy(&head, begin, sizeof(Head))
     if memcmp(head.mark, PyBytes_AS_STRING(MARK), 4) != 0:
-        raise CodecError(f"a message that begins with {bytes(head.mark[:4])!r} is no pickle")
+        raise CodecError(f"a message that begins with {begin[:sizeof(Head)]!r} is no pickle")
     if head.count > (size - sizeof(Head)) // 8:
         raise CodecError(f"a pickle of {size} bytes cannot have {head.count} buffers")
     offset = sizeof(Head) + 8 * <uint64_t> head.count
     if head.pickle_bytes > size - offset:
         raise CodecError(f"a pickle of {head.pickle_bytes} bytes is not in a message of {size}")
-    # The pickle's own bytes are copied: whoever may still write to them must not change them while they are run.
+    # It is small beside its buffers, and a copy is what pickle.loads wants.
     pickle = PyBytes_FromStringAndSize(begin + offset, head.pickle_bytes)
     offset += head.pickle_bytes
     if borrow:

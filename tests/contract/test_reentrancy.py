@@ -90,17 +90,42 @@ def test_claim_of_a_closed_producer_lends_nothing(ring):
         claim.view  # noqa: B018
 
 
-def test_a_lease_taken_out_of_a_view_lends_nothing_after_close(ring):
+def test_the_memory_taken_out_of_a_view_lends_nothing_afterwards_and_stays_mapped(ring):
     with ring.producer() as tx:
         tx.send(b"abc")
-    rx = ring.consumer()
-    view = rx.peek(timeout=0)
-    data = view.data
-    lease = data.obj
-    data.release()
+    with ring.consumer() as rx:
+        view = rx.peek(timeout=0)
+        data = view.data
+        memory = data.obj
+        data.release()
+        view.release()
+        with pytest.raises(ValueError, match="ended"):
+            memoryview(memory)
+        with pytest.raises(BufferError):
+            ring.close()
+        del data, memory
+
+
+@pytest.mark.parametrize("lend", ["rx.peek()", "watcher.peek()", "tx.reserve(3)"])
+def test_an_array_over_a_buffer_does_not_crash_when_the_ring_is_closed(lend):
+    """numpy.ndarray(buffer=memory) gives the buffer back at once and keeps what it came from; it was unmapped under it."""
+    output = run(f"""
+import gc, numpy, shmring
+ring = shmring.anonymous(4096)
+tx, rx, watcher = ring.producer(), ring.consumer(), ring.consumer(lossy=True)
+tx.send(b"abc")
+lent = {lend}
+array = numpy.ndarray((3,), "u1", buffer=lent.view if hasattr(lent, "view") else lent.data)
+del lent
+gc.collect()
+try:
     ring.close()
-    with pytest.raises(ValueError, match="ended"):
-        memoryview(lease)
+except BufferError as error:
+    print(error, array.sum())
+del array
+ring.close()
+""")
+    assert "still in use" in output
 
 
 def test_handle_dropped_while_another_is_attached_does_not_wait_for_itself(ring):

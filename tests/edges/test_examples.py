@@ -17,6 +17,7 @@ SHOWN = {
     "fan_out": r"^ledger: 500 orders, together 124750$",
     "file_backed_restart": r"^job 3 again$",
     "latest_telemetry": r"^the sensor was switched off after reading 4000$",
+    "objects_and_arrays": r"^50 frames, 58 MiB; the brightest is number 27$",
     "worker_pool": r"^12 jobs done, 1 worker died, 1 job was delivered again$",
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

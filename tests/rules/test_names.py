@@ -25,6 +25,9 @@ ADDED = {
     "MemberTaken": "remove_group finds members; as ProducerTaken",
     "ProducerDied": "end_with_producers: the other end",
     "ProducersGone": "end_with_producers: the good end, for who calls recv",
+    **dict.fromkeys(("ArrayView", "ObjectView"), "what peek_array and peek_obj return"),
+    **dict.fromkeys(("ConsumerStats", "Pin"), "what Consumer.stats returns"),
+    "BorrowedTooLong": "as TooManyViews, for arrays that outlived their views",
     "TooManyViews": "as TooManyParticipants, for what one member holds",
     "UntrustedRing": "a name that another user took first, or a link: PermissionError",
     "TooManyGroups": "as TooManyParticipants, for groups",
@@ -51,7 +54,8 @@ NOT_LOADED = (
     "tempfile", "threading", "typing", "uuid",
 )
 # Ours that come when they are used.
-LATE = ("shmring.cli", "shmring.consumer", "shmring.participant", "shmring.producer", "shmring.snapshot", "shmring.stats",
+LATE = ("shmring.cli", "shmring.codecs", "shmring.consumer", "shmring.objects",
+        "shmring.participant", "shmring.producer", "shmring.snapshot", "shmring.stats",
         "shmring.waitv")
 
 MAX_LINES = 450

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
+import public_object_calls  # noqa: F401  adds to CALLS
 import pytest
 from cycles import lent_bytes
 from public_calls import CALLS, Stage

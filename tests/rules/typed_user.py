@@ -6,7 +6,8 @@ from array import array
 from pathlib import Path
 
 import shmring
-from shmring import Claim, Consumer, Mapping, Producer, Ring, Stats, View, WaitPolicy
+from shmring import Claim, Consumer, ConsumerStats, Mapping, ObjectView, Producer, Ring, Stats, View, WaitPolicy, codecs
+from shmring.codecs.msgpack import MsgspecCodec
 
 
 def make() -> Ring:
@@ -45,6 +46,22 @@ def receive(rx: Consumer) -> list[bytes]:
     return messages
 
 
+def exchange(tx: Producer, rx: Consumer) -> None:
+    tx.send_obj({"id": 1}, timeout=1.0)
+    tx.send_array([1.0, 2.0])
+    sent: int = tx.send_objs(range(3), timeout=None) + int(tx.try_send_obj("x"))
+    objs: list[object] = [rx.recv_obj(), rx.try_recv_obj(default=0), *rx.recv_objs(3, timeout=0.5)]
+    with rx.peek_array() as view:
+        kept = view.array.copy()
+    lent: ObjectView = rx.peek_obj(timeout=0)
+    lent.release()
+    rx.borrow_limit, rx.codec = "1 MiB", MsgspecCodec("quotes", dict[str, int])
+    stats: ConsumerStats = rx.stats
+    seconds: list[float] = [pin.seconds for pin in stats.pins]
+    codec: codecs.Codec = codecs.get("pickle")
+    print(sent, objs, kept, rx.recv_array(out=kept).shape, seconds, rx.borrow_limit, codec.pack(1), tx.codec.name)
+
+
 def run() -> None:
     with make() as ring, ring.producer(wait="park") as tx, ring.consumer("all", start="latest", wait=WaitPolicy(held=5)) as rx:
         producers: list[Producer] = shmring.wait([tx], timeout=0)
@@ -53,6 +70,7 @@ def run() -> None:
         print(send(tx), receive(rx), producers, consumers, both, WaitPolicy.spin.held)
         stats: Stats = ring.stats()
         lag: int = stats.groups[0].lag
+        exchange(tx, rx)
         pids: list[int] = stats.groups[0].members
         print(lag, pids, [each.role for each in stats.participants], stats.as_dict())
         ring.remove_group("all")
