@@ -38,7 +38,8 @@ def start_time(pid: int) -> int | None:
     Raises PermissionError when /proc does not tell (mounted with hidepid).
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
+        # The line of its first thread, which started with it: qemu-user answers /proc/self/stat itself, with another time.
+        with open(f"/proc/{pid}/task/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         try:

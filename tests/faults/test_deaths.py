@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import itertools
 import os
 import signal
 import subprocess
@@ -319,3 +321,16 @@ def test_another_boot_is_the_end_of_everybody():
     me = evidence.own_identity()
     assert evidence.is_gone(me._replace(boot_id=bytes(15) + b"\1"))
     assert not evidence.is_gone(me._replace(boot_id=bytes(16), pid_namespace=0))
+
+
+def test_threads_under_an_emulator_that_answers_for_proc_self_are_not_taken_for_dead(monkeypatch):
+    """qemu-user makes up /proc/self/stat, with another start time in each thread: living participants were buried."""
+    real, answers = evidence.start_time(os.getpid()), itertools.count(1)
+
+    def emulated(path, mode):
+        if path in ("/proc/self/stat", f"/proc/{os.getpid()}/stat"):
+            return io.BytesIO(b"%d (python) 0" % os.getpid() + b" 0" * 18 + b" %d 0" % next(answers))
+        return open(path, mode)
+
+    monkeypatch.setattr(evidence, "open", emulated, raising=False)
+    assert [evidence.start_time(os.getpid()) for _ in range(2)] == [real, real]
