@@ -10,7 +10,9 @@ input of 256, one word changes before each access to it.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from shmring._core.doorbell cimport bell_arm
-from shmring._core.layout cimport BOUNDARIES, RingMap, Slot
+from shmring._core.layout cimport BOUNDARIES, CORRUPT, MOST_LOST, PRODUCERS_OFFSET, RingMap, Slot
+from shmring._core.produce cimport Writer, produce_reserve
+from shmring._core.reserve cimport intent_read
 
 from acts cimport act_consume, act_join_watcher, act_observe, act_produce, act_send
 from damage cimport damage_once
@@ -21,17 +23,20 @@ from world cimport (STAGES, WORLDS, Input, Stage, World, pick, stage_put_back, s
 cdef extern from * nogil:
     """
     const volatile void *shmring_restless[2];
-    uint64_t shmring_restless_step, shmring_restless_changes;
+    uint64_t shmring_restless_step, shmring_restless_mask, shmring_restless_changes;
     int shmring_keeps_still;            /* no word is restless: libFuzzer would soon look for nothing but the longest loops */
     """
     const void* shmring_restless[2]
-    uint64_t shmring_restless_step, shmring_restless_changes
+    uint64_t shmring_restless_step, shmring_restless_mask, shmring_restless_changes
     int shmring_keeps_still
 
 cdef enum:
     MOST_BYTES = 256
     RESTLESS = 14           # words that `make_restless` knows
+    MARK_BITS = 0xffff      # of a marked word: who
     MANY_CHANGES = 10000    # of the restless word in one act: a retry loop went to its bound
+
+cdef uint64_t ALL_BITS = ~<uint64_t> 0
 
 cdef World worlds[WORLDS]
 cdef Stage stages[WORLDS][STAGES]
@@ -111,11 +116,11 @@ cdef void prepare() noexcept nogil:
 
 cdef inline void make_restless(World* world, uint32_t which, uint32_t number) noexcept nogil:
     """From here on a word changes before each access: see build.py. Above RESTLESS, none does."""
-    global shmring_restless_step, shmring_restless_changes
+    global shmring_restless_step, shmring_restless_mask, shmring_restless_changes
     cdef Slot* slot = &world.map.participants[number % 6]
     cdef bint is_marked = False
     cdef char* word = NULL
-    shmring_restless_step, shmring_restless_changes = 16, 0
+    shmring_restless_step, shmring_restless_mask, shmring_restless_changes = 16, ALL_BITS, 0
     if which == 0:
         word, is_marked = <char*> &world.map.producers.tail, world.map.is_multi
     elif which == 1:
@@ -145,6 +150,8 @@ cdef inline void make_restless(World* world, uint32_t which, uint32_t number) no
     if is_marked:       # the position moves on, only the mark changes, or anything
         shmring_restless_step = (16 << 12 if (number >> 3) % 3 == 0 else 1 if (number >> 3) % 3 == 1 else
                                  <uint64_t> 1 << ((number >> 4) * 4))
+        if shmring_restless_step == 1:
+            shmring_restless_mask = MARK_BITS
     elif which == 2 or which >= 10:
         shmring_restless_step = 1
     shmring_restless[0] = word
@@ -224,6 +231,36 @@ def one(const uint8_t[::1] data):
     with nogil:
         fuzz_one(&data[0], data.shape[0])
     return done_damages - before
+
+
+def lose_each_exchange(int kind, uint64_t length):
+    """A producer wants room in a ring whose tail gets another mark before each of its exchanges, and stays where it is. Returns
+    what is wrong with what happened, and how often the tail was changed."""
+    cdef World* world = &worlds[kind]
+    cdef Writer* writer = &world.writers[0]
+    cdef uint64_t start = 0, span = 0, changes, position
+    cdef uint32_t messages = 0, previous = 0
+    cdef char* payload = NULL
+    cdef int code
+    if not is_ready:
+        prepare()
+    stage_put_back(&stages[kind][0], world)
+    position = writer.tail.position
+    make_restless(world, 0, 8)
+    with nogil:
+        code = produce_reserve(writer, length, &payload)
+    changes = shmring_restless_changes
+    shmring_restless[0] = shmring_restless[1] = NULL
+    if code != CORRUPT or writer.fault.offset != PRODUCERS_OFFSET:
+        return f"code {code}, fault at {writer.fault.offset}", changes
+    if changes < 2 * MOST_LOST:
+        return "it gave up early", changes
+    if intent_read(writer.slot, &start, &span, &messages, &previous):
+        return f"it still intends {span} bytes at {start}", changes
+    if writer.tail.position != position:
+        return "the tail moved", changes
+    code = produce_reserve(writer, length, &payload)        # the word stands still again, and all is well
+    return f"code {code} afterwards" if code else "", changes
 
 
 def pester(uint64_t seed):
