@@ -7,6 +7,7 @@ import glob
 import itertools
 import os
 import pickle
+import signal
 import threading
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
@@ -23,7 +24,14 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session", autouse=True)
-def helpers_of_multiprocessing():
+def ctrl_c_is_heeded():
+    """By the children of tests too, where a shell runs these in the background and had them ignore it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def helpers_of_multiprocessing(ctrl_c_is_heeded):
     """Its resource tracker and fork server stay for the whole session; started here, no test is blamed for them."""
     resource_tracker.ensure_running()
     forkserver.ensure_running()
