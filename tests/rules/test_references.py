@@ -23,7 +23,10 @@ def stage(tmp_path_factory, name_prefix):
         for _ in range(3):  # what is loaded, opened or kept once
             call(made)
             made.settle()
+    gc.collect()
+    gc.freeze()     # what earlier tests left in memory is not looked through again for each call
     yield made
+    gc.unfreeze()
     made.close()
 
 
