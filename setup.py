@@ -16,6 +16,8 @@ PORTS = [
 # cmpxchg16b, which every x86-64 machine of the last fifteen years has, inline instead of a call.
 PAIRS = ["-mcx16"] if platform.machine() in ("x86_64", "AMD64") else []
 DEBUG = os.environ.get("SHMRING_DEBUG") == "1"
+# Who names a level in CFLAGS gets that one.
+LEVEL = [] if "-O" in os.environ.get("CFLAGS", "") else ["-O3"]
 
 extensions = [
     Extension(
@@ -23,7 +25,7 @@ extensions = [
         [f"shmring/{port}.pyx"],
         include_dirs=["shmring/include"],
         define_macros=[("SHMRING_DEBUG", "1")] if DEBUG else [],
-        extra_compile_args=["-std=gnu11", "-O3", "-Wall", "-Wextra", "-Wno-unused-parameter", *PAIRS],
+        extra_compile_args=["-std=gnu11", *LEVEL, "-Wall", "-Wextra", "-Wno-unused-parameter", *PAIRS],
         depends=[f"shmring/include/shmring/{header}.h" for header in ("atomic", "futex", "layout")],
     )
     for port in PORTS
@@ -33,6 +35,7 @@ extensions = [
 setup(
     ext_modules=cythonize(
         extensions,
+        nthreads=os.cpu_count() or 1,
         compiler_directives={
             "language_level": 3,
             "boundscheck": False,
