@@ -22,7 +22,7 @@ def cycles(peer, scenario, count):
     assert after["mappings"] <= before["mappings"] + 2
     if before["lent"] is not None:
         assert after["lent"] - before["lent"] <= ONCE, f"{facts['per_cycle']['lent']} bytes per cycle"
-    assert after["blocks"] - before["blocks"] <= ONCE // 40, f"{facts['per_cycle']['blocks']} blocks per cycle"
+    assert after["blocks"] - before["blocks"] <= ONCE // 20, f"{facts['per_cycle']['blocks']} blocks per cycle"
     assert after["objects"] - before["objects"] <= ONCE // 100, f"{facts['per_cycle']['objects']} objects per cycle"
     assert after["rss_kib"] <= before["rss_kib"] + 256
     return facts
