@@ -15,7 +15,7 @@ from stepping.world import Broken
 from shmring import creation
 
 STEPPING = Path(__file__).parent / "stepping"
-SECONDS = 30  # of sampling; building the stepper comes once before it
+SECONDS = 15  # of sampling; building the stepper comes once before it
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_who_leaves_while_somebody_repairs_is_not_called_dead(theatre, monkeypat
     chosen = Scene(operation, "middle", "multi")
     points = program.rehearse(theatre, chosen, None)
     calls = [index for index, (kind, _, _) in enumerate(points) if kind in (trial.ENTRY, trial.EXIT)]
-    near = sorted({index - back for index in calls for back in range(0, 24, 3) if index >= back})
+    near = sorted({index - back for index in calls for back in range(0, 24, 6) if index >= back})
     monkeypatch.setattr(trial, "while_stopped", leave)
     plans = trial.plans(points)
     for index in near:

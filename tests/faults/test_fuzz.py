@@ -52,8 +52,8 @@ def test_inputs_that_look_for_new_paths_find_no_error_of_memory(folder):
     """libFuzzer under the address and undefined-behaviour sanitizers."""
     if build.build_libfuzzer(folder) is None:
         pytest.skip("libFuzzer comes with clang, which is not here: apt-get install clang")
-    report = campaign("--part", "libfuzzer", "--built", "--folder", folder, "--count", 100_000)
-    assert int(re.search(r"(\d+) inputs", report)[1]) > 99_000 and "0 findings" in report     # an empty one does not count
+    report = campaign("--part", "libfuzzer", "--built", "--folder", folder, "--count", 40_000)
+    assert int(re.search(r"(\d+) inputs", report)[1]) > 39_000 and "0 findings" in report     # an empty one does not count
 
 
 @pytest.mark.slow
