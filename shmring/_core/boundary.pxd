@@ -10,7 +10,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport cas_pair, load_acquire_u64, load_relaxed_u64, store_relaxed_u64
-from shmring._core.layout cimport BOUNDARIES, MOST_LOST, NONE, Boundary, RingMap
+from shmring._core.layout cimport BOUNDARIES, HEADER_BYTES, MOST_LOST, NONE, Boundary, RingMap
 
 
 # A record that ends at or before `end` will begin at `position`, after `number` messages. The place stands for the chunk that
@@ -47,7 +47,7 @@ cdef inline void boundary_forget(const RingMap* ring, uint64_t tail) noexcept no
             store_relaxed_u64(&ring.producers.boundaries[index].position, NONE)
 
 
-# Entry `index`, if it is in use. [place]
+# Entry `index`, if it is in use; damaged ones, at which no record begins, are not. [place]
 cdef inline bint boundary_read(const RingMap* ring, uint32_t index, uint64_t* position, uint64_t* number) noexcept nogil:
     cdef const Boundary* entry = &ring.producers.boundaries[index]
     # sync: boundary (acquire). The number is not older than the position; pairs with (release) in boundary_note.
@@ -55,7 +55,8 @@ cdef inline bint boundary_read(const RingMap* ring, uint32_t index, uint64_t* po
     # sync: boundary (acquire). The position that is read again is not older than the number; pairs with (release) in boundary_note.
     number[0] = load_acquire_u64(&entry.number)
     # Relaxed: positions only grow, so the same one again means that the number stood beside it all the time.
-    return position[0] != NONE and load_relaxed_u64(&entry.position) == position[0]
+    return (position[0] != NONE and not (position[0] + HEADER_BYTES) & (ring.align - 1)
+            and load_relaxed_u64(&entry.position) == position[0])
 
 
 # The newest place at or before `tail`, if newest, else the oldest at or after `limit`: False if there is none in between.

@@ -178,7 +178,7 @@ cdef struct RingMap:
     Group* groups
     Slot* participants
     uint64_t capacity       # bytes
-    uint64_t mask           # capacity - 1
+    uint64_t mask           # capacity - 16: of a position, its index; of a damaged one, where a header could be
     uint64_t cookie
     uint64_t align          # bytes: 16 or 64
     uint64_t data_offset    # bytes from the start of the segment
@@ -245,7 +245,7 @@ cdef inline int layout_attach(RingMap* ring, char* control, uint64_t segment_byt
     if identity.segment_bytes != ring.data_offset + identity.capacity or identity.segment_bytes > segment_bytes:
         return layout_fault(fault, 72, identity.segment_bytes, segment_bytes)
     ring.capacity = identity.capacity
-    ring.mask = identity.capacity - 1
+    ring.mask = identity.capacity - 16
     ring.cookie = identity.cookie
     ring.align = identity.align
     ring.n_groups = identity.max_groups

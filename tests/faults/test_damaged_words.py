@@ -99,3 +99,19 @@ def test_a_second_member_waited_for_ever_for_a_claim_that_cannot_be(tmp_path, pe
         for offset, value in ((at.SLOT_CLAIMS, start), (at.SLOT_CLAIMS + 8, end | 1), (at.SLOT_HOLD, start)):
             at.write(path, slot + offset, value)
         peer("shmring.open(sys.argv[1]).consumer().close()", path).finish()
+
+
+@pytest.mark.parametrize("producers", ["single", "multi"])
+@pytest.mark.parametrize("damage", [1, 8])
+def test_an_observer_read_a_header_across_two_words_when_a_boundary_was_damaged(tmp_path, producers, damage):
+    """Some processors do not do that: SIGBUS. On others it found damage, though the next older boundary is right."""
+    path = tmp_path / "ring"
+    with shmring.create(path, 4096, producers=producers) as ring, ring.producer() as tx, ring.consumer() as rx:
+        for number in range(300):
+            tx.send(b"%d" % number)
+            rx.recv(0)
+        places = {at.read(path, offset): offset for offset in range(at.BOUNDARIES, at.BOUNDARIES + 512, 16)}
+        newest = max(place for place in places if place <= ring.stats().tail)
+        at.write(path, places[newest], newest + damage)
+        with ring.consumer(lossy=True) as observer:
+            assert observer.latest(0) == b"299"

@@ -118,7 +118,7 @@ cdef inline void table_open(World* world) noexcept nogil:
     check(map.data_offset <= bytes and map.capacity <= bytes - map.data_offset)
     check(<char*> &map.participants[map.n_participants] <= world.control_seen + map.data_offset)
     check(<char*> &map.groups[map.n_groups] <= <char*> map.participants)
-    check(map.mask == map.capacity - 1 and map.n_bell_words <= 16 and (map.align == 16 or map.align == 64))
+    check(map.mask == map.capacity - 16 and map.n_bell_words <= 16 and (map.align == 16 or map.align == 64))
 
 
 # Ring.stats, and the texts that tell who is in the way.
