@@ -308,24 +308,32 @@ cdef class Consumer(Member):
             code[0] = STALE
             return None
         if not sole_is_all(&self.reader):
-            return self.take_carefully(code)
+            return self.take_carefully(code, UINT64_MAX)
         code[0] = sole_look(&self.reader, position, &length)
         if code[0] != OK:
-            return self.take_carefully(code) if code[0] == ATTENTION else None
+            return self.take_carefully(code, UINT64_MAX) if code[0] == ATTENTION else None
         message = PyBytes_FromStringAndSize(record_payload(&self.reader.ring, position), length)
         if not guard_copy_is_whole(self.epoch, &process_epoch):         # the file was cut under the copy
             code[0] = STALE
             return None
         if not sole_pass(&self.reader, position + record_span(length, self.reader.ring.align), 1, length, &woken):
-            return self.take_carefully(code)
+            return self.take_carefully(code, UINT64_MAX)
         if woken:
             self.note_wakes(woken)
         return message
 
+    cdef bytes take_small(self, int* code):
+        if self.next_is_large():
+            code[0] = TOO_LARGE
+            return None
+        if self.epoch == process_epoch and not sole_is_all(&self.reader):
+            return self.take_carefully(code, LARGE)
+        return self.take(code)
+
     cdef bint next_is_large(self) noexcept:
         cdef uint64_t length = 0
         return (self.epoch == process_epoch and sole_is_all(&self.reader)
-                and sole_look(&self.reader, self.reader.cursor, &length) == OK and length >= LARGE)
+                and sole_look(&self.reader, self.reader.cursor, &length) == OK and length > LARGE)
 
     cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100:
         """Append what is there, up to `limit` in the list and about `most_bytes`: OK, EMPTY, STALE; ATTENTION: read_shared."""
@@ -368,7 +376,7 @@ cdef class Consumer(Member):
         if code == OK:
             return OK if self.copy_range(messages) else EMPTY
         if code == ATTENTION:                           # a dead member's
-            message = self.take_carefully(&code)
+            message = self.take_carefully(&code, UINT64_MAX)
             if message is not None:
                 messages.append(message)
         return code

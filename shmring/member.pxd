@@ -20,7 +20,7 @@ cdef class Member(Receiver):
 
     cdef Loan outlived(self)
     cdef check_borrowed(self)
-    cdef bytes take_carefully(self, int* code)
+    cdef bytes take_carefully(self, int* code, uint64_t longest)
     cdef int find(self, uint64_t longest, uint64_t* position, uint64_t* length, int* entry) except? -100
     cdef let_go(self, int entry, uint64_t length)
     cdef int claim_some(self, uint64_t limit, uint64_t most_bytes, uint64_t longest) except? -100

@@ -95,12 +95,12 @@ cdef class Member(Receiver):
 
     # ---- the next record -----------------------------------------------------------------------------------------
 
-    cdef bytes take_carefully(self, int* code):
-        """The same where there are other members, open views, or somebody's unfinished business."""
+    cdef bytes take_carefully(self, int* code, uint64_t longest):
+        """The same where there are other members, open views, or somebody's unfinished business. TOO_LARGE: as find."""
         cdef uint64_t position = 0, length = 0
         cdef int entry = 0
         cdef bytes message
-        code[0] = self.find(UINT64_MAX, &position, &length, &entry)
+        code[0] = self.find(longest, &position, &length, &entry)
         if code[0] != OK:
             return None
         message = PyBytes_FromStringAndSize(record_payload(&self.reader.ring, position), length)

@@ -14,6 +14,7 @@ cdef class Receiver(Participant):
 
     # to be filled in by Consumer and Observer
     cdef bytes take(self, int* code)
+    cdef bytes take_small(self, int* code)
     cdef bint next_is_large(self) noexcept
     cdef bint is_drained(self) noexcept
     cdef RingMap* own_map(self) noexcept
@@ -23,7 +24,8 @@ cdef class Receiver(Participant):
     cdef leave(self, list messages)
     cdef object unpack_message(self, bytes message)
     cdef object take_left(self)
-    cdef object receive_large(self, object timeout)
+    cdef object receive_obj_slowly(self, int code, object timeout)
+    cdef object unpack_view(self, object view)
     cdef bytes receive_slowly(self, int code, object timeout)
     cdef bint is_drained_for_good(self)
     cdef await_data(self, int64_t deadline)

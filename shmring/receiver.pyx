@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from shmring._core.futex cimport now_ns
-from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NO_CLAIM_LEFT, Fault, RingMap
+from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NO_CLAIM_LEFT, TOO_LARGE, Fault, RingMap
 from shmring._core.membership cimport participant_any_producer, participant_missed, participant_producers_joined
 from shmring._core.shutdown cimport shutdown_has_begun
 from shmring.participant cimport Participant
@@ -78,26 +78,25 @@ cdef class Receiver(Participant):
             self.use_codec(None)
         if self.left is not None:
             return self.take_left()
-        if self.next_is_large():
-            return self.receive_large(timeout)
-        message = self.take(&code)
+        message = self.take_small(&code)
         if message is None:
-            message = self.receive_slowly(code, timeout)
+            return self.receive_obj_slowly(code, timeout)
         return self.unpack_message(message)
 
     def try_recv_obj(self, default=None):
         """The next object, or `default` if there is none now. Raises as recv_obj, but for TimeoutError."""
+        cdef int code
         if self.unpack is None:
             self.use_codec(None)
         if self.left is not None:
             return self.take_left()
-        if self.next_is_large():
-            try:
-                return self.receive_large(0)
-            except TimeoutError:
-                return default                      # another member was faster
-        message = self.try_recv()
-        return default if message is None else self.unpack_message(message)
+        message = self.take_small(&code)
+        if message is not None:
+            return self.unpack_message(message)
+        try:
+            return self.receive_obj_slowly(code, 0)
+        except TimeoutError:
+            return default
 
     def recv_objs(self, Py_ssize_t limit, timeout=None):
         """Up to `limit` objects that are there, at least one; waits for the first.
@@ -114,7 +113,7 @@ cdef class Receiver(Participant):
         if self.left is not None:
             messages, self.left = self.left, None
         elif self.next_is_large():
-            return [self.recv_obj(timeout)]         # nothing is gained by more: each is unpacked where it lies
+            return [self.recv_obj(timeout)]         # more would gain nothing: each is unpacked where it lies
         else:
             messages = self.recv_many(limit, timeout)
         try:
@@ -153,8 +152,27 @@ cdef class Receiver(Participant):
                 self.leave([message])
             raise
 
-    cdef object receive_large(self, object timeout):
-        with self.peek(timeout) as view:
+    cdef object receive_obj_slowly(self, int code, object timeout):
+        """recv_obj, after a first look that found nothing but a code."""
+        cdef int64_t deadline = deadline_after(timeout)
+        while True:
+            if code == EMPTY:
+                self.await_data(deadline)
+            elif code != TOO_LARGE:
+                self.raise_for(code)
+            else:
+                try:
+                    view = self.peek(0)
+                except TimeoutError:
+                    view = None                     # another member was faster
+                if view is not None:
+                    return self.unpack_view(view)
+            message = self.take_small(&code)
+            if message is not None:
+                return self.unpack_message(message)
+
+    cdef object unpack_view(self, object view):
+        with view:
             try:
                 return self.unpack(view.data)
             except BaseException as error:
@@ -232,8 +250,12 @@ cdef class Receiver(Participant):
         code[0] = EMPTY
         return None
 
+    cdef bytes take_small(self, int* code):
+        """As take; TOO_LARGE: the next message is one that is better unpacked where it lies."""
+        return self.take(code)
+
     cdef bint next_is_large(self) noexcept:
-        """Is the next message one that is better unpacked where it lies?"""
+        """The same question, for who is the only member."""
         return False
 
     cdef bint is_drained(self) noexcept:

@@ -103,8 +103,11 @@ class NdarrayCodec:
         try:
             if borrow and start < len(data):
                 # Not np.ndarray(buffer=data): that gives the buffer back at once, and would not keep the message.
-                return np.frombuffer(data, np.uint8, offset=start).view(dtype).reshape(shape, order=order)
-            array = np.empty(shape, dtype, order)
+                array = np.frombuffer(data, dtype, offset=start)
+                if len(shape) != 1:
+                    array = array.reshape(shape, order=order)
+            else:
+                array = np.empty(shape, dtype, order)
         except (ValueError, TypeError, OverflowError, MemoryError) as error:
             raise CodecError(f"NumPy makes no array of {dtype} and shape {shape}: {error}") from error
         if borrow:

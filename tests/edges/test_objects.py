@@ -404,3 +404,33 @@ def test_ctrl_c_while_unpacking_loses_no_message(pair, size):
             except KeyboardInterrupt:
                 pass
         assert got == sent and rx.try_recv() is None
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_large_objects_are_unpacked_where_they_lie(ring, members, monkeypatch):
+    """Whoever shares the group, and whether they were waited for or not; small ones are not."""
+    seen = []
+
+    class Looking:
+        name = "looking"
+
+        def pack(self, obj):
+            return obj
+
+        def unpack(self, data, *, borrow=False):
+            seen.append(type(data))
+            return bytes(data)
+
+    with ring.producer() as tx, ring.consumer() as rx, ring.consumer("default" if members == 2 else "other"):
+        tx.codec = rx.codec = Looking()
+        for size, kind in (100, bytes), (100_000, memoryview):
+            for receive in rx.recv_obj, rx.try_recv_obj:
+                tx.send(bytes(size))
+                assert receive() == bytes(size)
+            later = threading.Timer(0.02, tx.send, (bytes(size),))
+            later.start()
+            assert rx.recv_obj() == bytes(size)
+            later.join()
+            assert seen == [kind] * 3
+            seen.clear()
+        assert rx.try_recv_obj() is None and rx.stats.pins == []
