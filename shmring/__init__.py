@@ -106,10 +106,12 @@ _LATE = {
 
 
 def __getattr__(name):
-    if name not in _LATE:
-        raise AttributeError(f"module 'shmring' has no attribute {name!r}")
     from importlib import import_module
 
+    if name == "codecs":
+        return import_module("shmring.codecs")
+    if name not in _LATE:
+        raise AttributeError(f"module 'shmring' has no attribute {name!r}")
     return getattr(import_module(f"shmring.{_LATE[name]}"), name)
 
 

@@ -2,6 +2,7 @@ import os
 from collections.abc import Iterable
 from typing import Literal, TypeAlias, TypeVar
 
+from shmring import codecs as codecs
 from shmring.consumer import Consumer
 from shmring.errors import (
     BorrowedTooLong,

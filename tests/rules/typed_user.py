@@ -6,7 +6,8 @@ from array import array
 from pathlib import Path
 
 import shmring
-from shmring import Claim, Consumer, ConsumerStats, Mapping, ObjectView, Producer, Ring, Stats, View, WaitPolicy, codecs
+from shmring import Claim, Consumer, ConsumerStats, Mapping, ObjectView, Producer, Ring, Stats, View, WaitPolicy
+from shmring.codecs import Codec
 from shmring.codecs.msgpack import MsgspecCodec
 
 
@@ -58,7 +59,7 @@ def exchange(tx: Producer, rx: Consumer) -> None:
     rx.borrow_limit, rx.codec = "1 MiB", MsgspecCodec("quotes", dict[str, int])
     stats: ConsumerStats = rx.stats
     seconds: list[float] = [pin.seconds for pin in stats.pins]
-    codec: codecs.Codec = codecs.get("pickle")
+    codec: Codec = shmring.codecs.get("pickle")
     print(sent, objs, kept, rx.recv_array(out=kept).shape, seconds, rx.borrow_limit, codec.pack(1), tx.codec.name)
 
 
