@@ -33,6 +33,7 @@ from shmring.objects import ArrayView, ObjectView
 from shmring.observer import Observer
 from shmring.policy import WaitPolicy
 from shmring.producer import Claim, Producer
+from shmring.queue import JoinableQueue, Queue, SimpleQueue
 from shmring.ring import Ring
 from shmring.snapshot import ConsumerStats, Pin, Stats
 from shmring.view import ObservedView, View
@@ -83,6 +84,7 @@ __all__ = [
     "ConsumerStats",
     "CorruptRing",
     "Error",
+    "JoinableQueue",
     "Lapped",
     "LayoutMismatch",
     "Mapping",
@@ -96,11 +98,13 @@ __all__ = [
     "ProducerDied",
     "ProducerTaken",
     "ProducersGone",
+    "Queue",
     "Ring",
     "RingExists",
     "RingNotFound",
     "RingTruncated",
     "ShutDown",
+    "SimpleQueue",
     "Stats",
     "TooManyGroups",
     "TooManyParticipants",

@@ -83,8 +83,8 @@ LATE = {
 
 # Edges of the package: they join what is below, and nobody below knows them, but for `objects`, which the ports load for the
 # methods that need a codec.
-EDGES = ("cli", "__main__", "bridge", "codecs", "objects")
-CLOSED_TO_KERNEL = {"cli", "__main__", "bridge", "codecs", "objects"}
+EDGES = ("cli", "__main__", "bridge", "codecs", "objects", "queue", "queue_ends", "queue_spill")
+CLOSED_TO_KERNEL = set(EDGES)
 
 
 def package_modules():

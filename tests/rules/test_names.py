@@ -22,6 +22,7 @@ ADDED = {
     "Mapping": "the mmap facility under the ring",
     "WaitPolicy": "what wait= takes",
     **dict.fromkeys(("Observer", "ObservedView"), "what consumer(lossy=True) and its peek return"),
+    **dict.fromkeys(("Queue", "JoinableQueue", "SimpleQueue"), "the queues of multiprocessing, over a ring"),
     "MemberTaken": "remove_group finds members; as ProducerTaken",
     "ProducerDied": "end_with_producers: the other end",
     "ProducersGone": "end_with_producers: the good end, for who calls recv",
@@ -54,9 +55,10 @@ NOT_LOADED = (
     "tempfile", "threading", "typing", "uuid",
 )
 # Ours that come when they are used.
-LATE = ("shmring.cli", "shmring.codecs", "shmring.consumer", "shmring.objects",
-        "shmring.participant", "shmring.producer", "shmring.snapshot", "shmring.stats",
-        "shmring.waitv")
+LATE = (
+    "shmring.cli", "shmring.codecs", "shmring.consumer", "shmring.objects", "shmring.participant", "shmring.producer",
+    "shmring.queue", "shmring.snapshot", "shmring.stats", "shmring.waitv",
+)
 
 MAX_LINES = 450
 LONGER = {"tests/model/test_ring_model.py": 600}  # one state machine, whose rules belong together
