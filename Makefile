@@ -2,6 +2,7 @@
 #
 #   make demo     two processes exchange real data, checked and measured
 #   make test     all tests but those marked soak; MARKS="" runs everything
+#   make test-pythons   CPython's own queue tests against shmring's queues, with each Python from 3.10 on that is installed
 #   make models   check the Spin models of the protocols, all sizes and mutants (needs spin and gcc)
 #   make bench    measure, and write docs/benchmarks.md
 #   make fuzz     damage rings under everybody who uses them; MUTATIONS=10000000 and SEED=1 set how much
@@ -28,7 +29,7 @@ BUILT := $(VENV)/built-debug$(SHMRING_DEBUG)
 
 export SHMRING_DEBUG
 
-.PHONY: build demo test models bench fuzz soak deaths lint debug aarch64 clean
+.PHONY: build demo test test-pythons models bench fuzz soak deaths lint debug aarch64 clean
 .DELETE_ON_ERROR:
 
 build: $(BUILT)
@@ -52,6 +53,9 @@ demo: $(BUILT)
 
 test: $(BUILT)
 	$(BIN)/python -m pytest -m "$(MARKS)"
+
+test-pythons: $(BUILT)
+	$(BIN)/python tests/pythons/run.py
 
 models:
 	$(PYTHON) models/run.py

@@ -21,6 +21,7 @@ from shmring.consumer cimport Consumer
 from shmring.producer cimport Producer
 from shmring.ring cimport NO_WAIT, Ring, check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
+from shmring.view cimport View
 
 from shmring.errors import CorruptRing
 
@@ -115,6 +116,13 @@ def recv_many(Consumer rx not None, Py_ssize_t limit, timeout=None):
     return messages
 
 
+def peek(Consumer rx not None, timeout=None):
+    """The next message with its trailer where it lies: a `View`. It is in flight no more, kept or not. Raises as Consumer.peek."""
+    cdef View view = rx.peek(timeout)
+    note_bytes(rx, view.loan.address, view.loan.size)
+    return view
+
+
 def count(Ring ring not None):
     """Messages in flight: sent, or being sent, and not received (a snapshot)."""
     ring.check_open()
@@ -183,10 +191,13 @@ cdef Py_ssize_t open_batch(Producer tx, list batch, Py_ssize_t first):
 
 
 cdef note(Consumer rx, bytes message):
+    note_bytes(rx, PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message))
+
+
+cdef note_bytes(Consumer rx, const char* message, Py_ssize_t length):
     """It was claimed: whoever waits until fewer are in flight may send."""
-    cdef Py_ssize_t length = PyBytes_GET_SIZE(message)
     cdef uint64_t number
     if length < NUMBER_BYTES:
         raise CorruptRing(f"ring {rx.ring.name!r}: a message of {length} bytes has no number; who sent it does not count")
-    memcpy(&number, PyBytes_AS_STRING(message) + length - NUMBER_BYTES, NUMBER_BYTES)
+    memcpy(&number, message + length - NUMBER_BYTES, NUMBER_BYTES)
     rx.note_wakes(count_note(&rx.reader.ring, rx.reader.group, number, rx.reader.must_fence))

@@ -6,11 +6,13 @@ What they stand on is in queue_ends.py; what they put beyond the ring's room in 
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from pickle import dumps, loads
 from queue import Empty, Full
 from threading import get_ident
 from time import monotonic
 
+from shmring import counted
 from shmring.errors import TooManyViews
 from shmring.queue_ends import CAPACITY, PROTOCOL, Ends, pack, pack_many, seconds
 from shmring.queue_spill import Spill
@@ -37,6 +39,10 @@ class SimpleQueue(Ends):
     def get(self):
         """Take the next object out; wait while there is none."""
         return loads(self._recv())
+
+    def _end(self):
+        self._used = True  # as in multiprocessing, where only the other queues stay if they were not used
+        super()._end()
 
 
 class Queue(Ends):
@@ -71,6 +77,16 @@ class Queue(Ends):
 
     def __init__(self, maxsize=0, *, ctx=None, name=None, capacity=CAPACITY, wait="adaptive", **options):
         self._create(maxsize, name, capacity, wait, options)
+
+    def _bind_producer(self):
+        tx, limit = self._tx, self._maxsize
+        self._send, self._try_send = partial(counted.send, tx, limit=limit), partial(counted.try_send, tx, limit=limit)
+        self._send_many = partial(counted.send_many, tx, limit=limit)
+
+    def _bind_consumer(self):
+        rx = self._rx
+        self._recv, self._try_recv = partial(counted.recv, rx), partial(counted.try_recv, rx)
+        self._recv_many = partial(counted.recv_many, rx)
 
     # ---- in --------------------------------------------------------------------------------------------------------
 
@@ -116,7 +132,7 @@ class Queue(Ends):
             return
         spills = self._spills and not self._maxsize
         try:
-            sent = self._send_many(messages, 0 if spills else seconds(block, timeout))
+            sent = self._send_many(messages, timeout=0 if spills else seconds(block, timeout))
         except TimeoutError:
             sent = 0
         if sent < len(messages):
@@ -131,18 +147,18 @@ class Queue(Ends):
             self._spill([message])
             return
         try:
-            self._send(message, seconds(block, timeout))
+            self._send(message, timeout=seconds(block, timeout))
         except TimeoutError:
             raise Full from None
 
     def _spill(self, messages):
         for message in messages:
-            if len(message) > self._ring.max_message:
-                self._tx.try_send(message)  # raises
+            if len(message) > self._ring.max_message - counted.TRAILER:
+                counted.try_send(self._tx, message, 0)  # raises
         with self._lock:
             self._check_open()
             if self._spilled is None:
-                self._spilled = Spill(self._tx, self._lock, self._spill_ended, not self._join_cancelled)
+                self._spilled = Spill(self._send, self._lock, self._spill_ended, not self._join_cancelled)
                 self._try_send, self._send_many = self._spill_one, self._spill_many
             self._spilled.add(messages)
 
@@ -150,7 +166,7 @@ class Queue(Ends):
         self._spill([message])
         return True
 
-    def _spill_many(self, messages, _):
+    def _spill_many(self, messages, timeout):
         self._spill(messages)
         return len(messages)
 
@@ -159,7 +175,7 @@ class Queue(Ends):
         if self._closed:
             self._end()
         else:
-            self._try_send, self._send_many = self._tx.try_send, self._tx.send_many
+            self._bind_producer()
 
     # ---- out -------------------------------------------------------------------------------------------------------
 
@@ -218,12 +234,14 @@ class Queue(Ends):
 
     def qsize(self):
         """How many objects wait in it (a snapshot): in the ring, and in this process if the ring has no room for them."""
+        if self._ring.closed:
+            raise OSError(f"{self!r} is closed")
         spilled = self._spilled
-        return self._count() + (len(spilled) if spilled is not None else 0)
+        return counted.count(self._ring) + (len(spilled) if spilled is not None else 0)
 
     def empty(self):
         """Whether no object waits in it (a snapshot). OSError if this process has used the queue and closed it."""
-        return self._count(1) == 0 and not self._spilled
+        return self._is_empty() and not self._spilled
 
     def full(self):
         """Whether maxsize objects wait in it (a snapshot)."""
@@ -302,7 +320,7 @@ class JoinableQueue(Queue):
                 self._consume()
                 continue
             try:
-                view = rx.peek(timeout)
+                view = counted.peek(rx, timeout)
             except TimeoutError:
                 raise Empty from None
             except TooManyViews:
@@ -349,7 +367,7 @@ class JoinableQueue(Queue):
         """
         try:
             hand = self._hands.get(get_ident()) or min(
-                filter(None, self._hands.values()), key=lambda hand: hand[0][0].sequence
+                filter(None, list(self._hands.values())), key=lambda hand: hand[0][0].sequence
             )
             view, _ = hand.popleft()
         except (ValueError, IndexError):
@@ -380,7 +398,7 @@ class JoinableQueue(Queue):
 
     def _pass_over_gaps(self):
         """What a killed producer had begun to put is for consumers to pass over. Do it, if none of them comes along."""
-        if self._count(1) == 0 and self._ring.stats().groups[0].lag_bytes:
+        if self._is_empty() and self._ring.stats().groups[0].lag_bytes:
             passing, held = self._ring.consumer(), []
             try:
                 held.append(passing.peek(0))  # what comes this very moment goes back when this consumer closes

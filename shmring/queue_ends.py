@@ -15,6 +15,7 @@ import re
 import threading
 import types
 import weakref
+from operator import index
 from pickle import dumps
 
 import shmring
@@ -23,7 +24,7 @@ from shmring.errors import LayoutMismatch
 PROTOCOL = 5
 CAPACITY = "16 MiB"
 MAX_PARTICIPANTS = 1024  # slots cost some shared memory, and no time while nobody has them
-EVERYTHING = 2**64 - 1
+MOST = 10**18 - 1
 CALLS = ("_send", "_try_send", "_send_many", "_recv", "_try_recv", "_recv_many")
 
 _queues = weakref.WeakSet()
@@ -68,7 +69,9 @@ class Ends:
     _kind = ""
 
     def _create(self, maxsize, name, capacity, wait, options):
-        maxsize = max(0, maxsize)
+        maxsize = max(0, index(maxsize))
+        if maxsize > MOST:
+            raise ValueError(f"maxsize is at most {MOST}, not {maxsize}")
         shape = {
             "content": f"queue {self._kind} pickle {maxsize}",
             "max_participants": MAX_PARTICIPANTS,
@@ -130,7 +133,7 @@ class Ends:
 
     def _begin(self):
         """As new: also in a forked child, where everything but the ring is its parent's."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may put as well
         self._closed = self._used = self._join_cancelled = False
         self._tx = self._rx = self._spilled = None
         self._forget_calls()
@@ -145,7 +148,7 @@ class Ends:
             if self._tx is None:
                 self._tx = self._ring.producer(wait=self._wait)
                 self._used = True
-                self._send, self._try_send, self._send_many = self._tx.send, self._tx.try_send, self._tx.send_many
+                self._bind_producer()
 
     def _consume(self):
         with self._lock:
@@ -153,7 +156,13 @@ class Ends:
             if self._rx is None:
                 self._rx = self._ring.consumer(wait=self._wait)
                 self._used = True
-                self._recv, self._try_recv, self._recv_many = self._rx.recv, self._rx.try_recv, self._rx.recv_many
+                self._bind_consumer()
+
+    def _bind_producer(self):
+        self._send, self._try_send, self._send_many = self._tx.send, self._tx.try_send, self._tx.send_many
+
+    def _bind_consumer(self):
+        self._recv, self._try_recv, self._recv_many = self._rx.recv, self._rx.try_recv, self._rx.recv_many
 
     def _send(self, message, timeout=None):
         self._produce()
@@ -185,22 +194,17 @@ class Ends:
         if self._closed:
             raise ValueError(f"Queue {self!r} is closed")
 
-    def _count(self, most=EVERYTHING):
+    def _is_empty(self):
+        """Has the ring no whole message that is not taken? However many there are."""
         from shmring.stats import waiting
 
-        self._check_handle()
-        return waiting(self._ring, most)
-
-    def empty(self):
-        """Whether nothing is waiting (a snapshot).
-
-        Raises OSError if this process has used the queue and closed it.
-        """
-        return self._count(1) == 0
-
-    def _check_handle(self):
         if self._ring.closed:
             raise OSError(f"{self!r} is closed")
+        return waiting(self._ring, 1) == 0
+
+    def empty(self):
+        """Whether nothing waits in it (a snapshot). OSError if this process has closed it."""
+        return self._is_empty()
 
     def close(self):
         """This process is done with the queue. Others go on. May be repeated; other calls raise ValueError from then on.

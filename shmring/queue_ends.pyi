@@ -15,7 +15,7 @@ _Trust: TypeAlias = int | Iterable[int] | Literal["anyone"] | None
 PROTOCOL: int
 CAPACITY: str
 MAX_PARTICIPANTS: int
-EVERYTHING: int
+MOST: int
 CALLS: tuple[str, ...]
 
 def pack(obj: object) -> bytes: ...

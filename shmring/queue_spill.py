@@ -16,24 +16,24 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from shmring.producer import Producer
-
 
 class Spill:
     """Messages on their way into the ring.
 
     Parameters
     ----------
-    tx : Producer
-        Sends them.
-    lock : Lock
+    send
+        Sends one, and waits for room.
+    lock : RLock
         The queue's. `add` is called while it is held; so is `when_empty`, once, when all were sent.
     must_join : bool
         Does the interpreter wait at its end until they are sent?
     """
 
-    def __init__(self, tx: Producer, lock: threading.Lock, when_empty: Callable[[], None], must_join: bool) -> None:
-        self._tx, self._lock, self._when_empty = tx, lock, when_empty
+    def __init__(
+        self, send: Callable[[bytes], object], lock: threading.RLock, when_empty: Callable[[], None], must_join: bool
+    ) -> None:
+        self._send, self._lock, self._when_empty = send, lock, when_empty
         self._messages: deque[bytes] = deque()
         self._finalizer: Any = None
         self._thread = threading.Thread(target=self._send_all, name="shmring-spill", daemon=True)
@@ -69,7 +69,7 @@ class Spill:
     def _send_all(self) -> None:
         try:
             while True:
-                self._tx.send(self._messages[0])
+                self._send(self._messages[0])
                 with self._lock:
                     self._messages.popleft()
                     if not self._messages:

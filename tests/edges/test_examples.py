@@ -18,6 +18,9 @@ SHOWN = {
     "file_backed_restart": r"^job 3 again$",
     "latest_telemetry": r"^the sensor was switched off after reading 4000$",
     "objects_and_arrays": r"^50 frames, 58 MiB; the brightest is number 27$",
+    "logging_queue": r"^11 records of 3 processes, of which one was killed$",
+    "queue_pool": r"^True: all 100 tasks are done, one worker was killed$",
+    "queue_survives_kill": r"^shmring.Queue: +the other worker answered 42\nmultiprocessing.Queue: the other worker hangs",
     "worker_pool": r"^12 jobs done, 1 worker died, 1 job was delivered again$",
 }
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -18,7 +18,8 @@ KILLS = int(os.environ.get("SHMRING_QUEUE_KILLS", "120"))
 PUTTERS, GETTERS = 2, 3
 
 
-def put_for_ever(q, notes, me):
+def put_for_ever(q, reading, notes, me):
+    os.close(reading)  # so that nobody goes on without the test
     number = 0
     while True:
         q.put((me, number))
@@ -26,7 +27,8 @@ def put_for_ever(q, notes, me):
         number += 1
 
 
-def get_for_ever(q, notes, me):
+def get_for_ever(q, reading, notes, me):
+    os.close(reading)
     while True:
         who, number = q.get()
         os.write(notes, LINE.pack(b"g", who, number))
@@ -49,7 +51,7 @@ class Crew:
 
     def hire(self, work):
         self.numbers += 1
-        worker = FORK.Process(target=work, args=(self.q, self.writing, self.numbers), daemon=True)
+        worker = FORK.Process(target=work, args=(self.q, self.reading, self.writing, self.numbers), daemon=True)
         worker.start()
         self.workers[work].append(worker)
 

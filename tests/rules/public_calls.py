@@ -220,6 +220,8 @@ failing("Producer.try_send: no bytes", TypeError, lambda stage: stage.tx.try_sen
 failing("Producer.send_many: full", TimeoutError, lambda stage: stage.stuck.send_many([ROOM, ROOM], timeout=0))
 failing("Producer.send_many: no list", TypeError, lambda stage: stage.tx.send_many(3))
 failing("Producer.send_many: the end", shmring.ShutDown, lambda stage: stage.ended.send_many([b""]))
+call("Producer.drain")(lambda stage: stage.tx.drain())
+failing("Producer.drain: not empty", TimeoutError, lambda stage: stage.stuck.drain(0))
 failing("Producer.reserve: full", TimeoutError, lambda stage: stage.stuck.reserve(1000, 0))
 failing("Producer.reserve: too large", shmring.MessageTooLarge, lambda stage: stage.tx.reserve(5000))
 failing("Producer.reserve: negative", ValueError, lambda stage: stage.tx.reserve(-1))

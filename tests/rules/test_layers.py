@@ -62,7 +62,7 @@ GRAPH = {
     "observer": {"_core", "errors", "participant", "policy", "receiver", "registry", "ring", "sigbus", "view", "waiter"},
     "stats": {"_core", "member", "ring", "snapshot", "view"},
     "waitv": {"_core", "participant", "ring", "waiter"},
-    "counted": {"_core", "consumer", "errors", "producer", "ring", "sigbus"},
+    "counted": {"_core", "consumer", "errors", "producer", "ring", "sigbus", "view"},
     "creation": {"errors", "naming", "ring", "trust"},
     "wait": set(),
     "": {"creation", "errors", "mapping", "policy", "ring", "wait"},

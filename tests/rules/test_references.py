@@ -6,6 +6,7 @@ import gc
 import sys
 
 import public_object_calls  # noqa: F401  adds to CALLS
+import public_queue_calls  # noqa: F401
 import pytest
 from cycles import lent_bytes
 from public_calls import CALLS, Stage
