@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections import deque
 from functools import partial
-from pickle import dumps, loads
+from pickle import loads
 from queue import Empty, Full
 from threading import get_ident
 from time import monotonic
 
 from shmring import counted
 from shmring.errors import TooManyViews
-from shmring.queue_ends import CAPACITY, PROTOCOL, Ends, pack, pack_many, seconds
+from shmring.queue_ends import CAPACITY, Ends, seconds
+from shmring.queue_pickle import pack, pack_many
 from shmring.queue_spill import Spill
 
 FEW_VIEWS = 8  # a member may hold 15, if they do not lie in a row
@@ -111,10 +112,7 @@ class Queue(Ends):
         Exception
             What pickling the object raises.
         """
-        try:
-            message = dumps(obj, PROTOCOL)
-        except Exception:
-            message = pack(obj)
+        message = pack(obj)
         if not self._try_send(message):
             self._put_in_time(message, block, timeout)
 
@@ -266,7 +264,7 @@ class Queue(Ends):
                 self._spilled.cancel_join()
 
     def __exit__(self, *_):
-        self.close()
+        super().__exit__()
         if not self._join_cancelled:
             self.join_thread()
 

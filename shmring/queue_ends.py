@@ -16,12 +16,10 @@ import threading
 import types
 import weakref
 from operator import index
-from pickle import dumps
 
 import shmring
 from shmring.errors import LayoutMismatch
 
-PROTOCOL = 5
 CAPACITY = "16 MiB"
 MAX_PARTICIPANTS = 1024  # slots cost some shared memory, and no time while nobody has them
 MOST = 10**18 - 1
@@ -36,24 +34,6 @@ def _renew_in_child():
 
 
 os.register_at_fork(after_in_child=_renew_in_child)
-
-
-def pack(obj):
-    """The object's pickle, with the reductions of multiprocessing (connections, sockets) if it has none without."""
-    try:
-        return dumps(obj, PROTOCOL)
-    except Exception:
-        from multiprocessing.reduction import ForkingPickler
-
-        return bytes(ForkingPickler.dumps(obj, PROTOCOL))
-
-
-def pack_many(objects):
-    objects = list(objects)
-    try:
-        return [dumps(obj, PROTOCOL) for obj in objects]
-    except Exception:
-        return [pack(obj) for obj in objects]
 
 
 def seconds(block, timeout):
@@ -166,7 +146,7 @@ class Ends:
 
     def _send(self, message, timeout=None):
         self._produce()
-        return self._send(message, timeout)
+        return self._send(message, timeout=timeout)
 
     def _try_send(self, message):
         self._produce()
@@ -174,7 +154,7 @@ class Ends:
 
     def _send_many(self, messages, timeout=None):
         self._produce()
-        return self._send_many(messages, timeout)
+        return self._send_many(messages, timeout=timeout)
 
     def _recv(self, timeout=None):
         self._consume()
@@ -234,6 +214,7 @@ class Ends:
         return self
 
     def __exit__(self, *_):
+        self._used = True
         self.close()
 
     def __repr__(self):

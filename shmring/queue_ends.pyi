@@ -12,14 +12,11 @@ _T = TypeVar("_T")
 _Wait: TypeAlias = WaitPolicy | Literal["spin", "adaptive", "park"]
 _Trust: TypeAlias = int | Iterable[int] | Literal["anyone"] | None
 
-PROTOCOL: int
 CAPACITY: str
 MAX_PARTICIPANTS: int
 MOST: int
 CALLS: tuple[str, ...]
 
-def pack(obj: object) -> bytes: ...
-def pack_many(objects: Iterable[object]) -> list[bytes]: ...
 def seconds(block: bool, timeout: float | None) -> float | None: ...
 
 class Ends(Generic[_T]):

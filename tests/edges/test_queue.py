@@ -8,7 +8,7 @@ import os
 import pickle
 import queue
 import threading
-from multiprocessing import resource_sharer
+from multiprocessing import reduction, resource_sharer
 
 import pytest
 
@@ -56,14 +56,51 @@ def test_what_cannot_be_pickled_raises_in_put_and_leaves_the_queue_as_it_was():
         assert q.get() == 2
 
 
-def test_a_connection_is_put_as_multiprocessing_does():
+def test_what_belongs_to_a_process_is_put_as_multiprocessing_does():
+    """A connection's pickle without its reductions is a number that means something else in another process."""
     here, there = multiprocessing.Pipe()
-    with shmring.Queue() as q, here, there:
+    with shmring.Queue() as q:
         q.put(there)
-        with q.get() as other:
+        q.put_many([1, there])
+        there.close()
+        others = take(q, 3)
+        for other in others[0], others[2]:
             other.send("hello")
             assert here.recv() == "hello"
+            other.close()
+    here.close()
     resource_sharer.stop()
+
+
+class Nested:
+    """Puts another object while it is pickled itself."""
+
+    def __init__(self, q):
+        self.q = q
+
+    def __reduce__(self):
+        self.q.put("inner")
+        return str, ("outer",)
+
+
+def test_pickling_an_object_may_put_another_one():
+    with shmring.Queue() as q:
+        q.put([Nested(q), "x" * 100_000, "end"])
+        assert take(q, 2) == ["inner", ["outer", "x" * 100_000, "end"]]
+
+
+def test_a_reduction_that_is_registered_later_is_used():
+    class Late:
+        pass
+
+    with shmring.Queue() as q:
+        q.put(1)
+        reduction.register(Late, lambda late: (str, ("late",)))
+        try:
+            q.put(Late())
+        finally:
+            del reduction.ForkingPickler._extra_reducers[Late]
+        assert take(q, 2) == [1, "late"]
 
 
 def test_an_object_larger_than_the_ring_is_refused(kind):

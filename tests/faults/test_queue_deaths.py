@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import random
 import struct
+import threading
 import time
 
 import pytest
@@ -21,7 +22,10 @@ PUTTERS, GETTERS = 2, 3
 def put_for_ever(q, reading, notes, me):
     os.close(reading)  # so that nobody goes on without the test
     number = 0
+    may_spill = isinstance(q, shmring.Queue) and not q.maxsize and not isinstance(q, shmring.JoinableQueue)
     while True:
+        while may_spill and q.qsize() > 500:
+            time.sleep(0.0005)  # what the ring has no room for would be lost with us
         q.put((me, number))
         os.write(notes, LINE.pack(b"p", me, number))
         number += 1
@@ -133,7 +137,9 @@ def test_killed_workers_stop_nobody_and_take_no_more_than_they_had(make, crew_of
             crew.wait_until(lambda before=before: len(crew.got) > before)  # the others go on
         crew.dismiss(put_for_ever)
         if isinstance(q, shmring.JoinableQueue):
-            q.join()  # although workers were killed at their task
+            joining = threading.Thread(target=q.join, daemon=True)  # although workers were killed at their task
+            joining.start()
+            crew.wait_until(lambda: not joining.is_alive())
         crew.wait_until(q.empty)
         at_once = GETTERS  # what they were given last may not be noted yet
         crew.dismiss(get_for_ever)

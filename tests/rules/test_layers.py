@@ -83,7 +83,7 @@ LATE = {
 
 # Edges of the package: they join what is below, and nobody below knows them, but for `objects`, which the ports load for the
 # methods that need a codec.
-EDGES = ("cli", "__main__", "bridge", "codecs", "objects", "queue", "queue_ends", "queue_spill")
+EDGES = ("cli", "__main__", "bridge", "codecs", "objects", "queue", "queue_ends", "queue_pickle", "queue_spill")
 CLOSED_TO_KERNEL = set(EDGES)
 
 
