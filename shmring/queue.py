@@ -80,9 +80,10 @@ class Queue(Ends):
         self._create(maxsize, name, capacity, wait, options)
 
     def _bind_producer(self):
-        tx, limit = self._tx, self._maxsize
-        self._send, self._try_send = partial(counted.send, tx, limit=limit), partial(counted.try_send, tx, limit=limit)
-        self._send_many = partial(counted.send_many, tx, limit=limit)
+        tx, limit, try_send = self._tx, self._maxsize, counted.try_send
+        self._try_send = lambda message: try_send(tx, message, limit)  # a partial with a keyword takes 200 ns more
+        self._send = lambda message, timeout=None: counted.send(tx, message, limit, timeout)
+        self._send_many = lambda messages, timeout=None: counted.send_many(tx, messages, limit, timeout)
 
     def _bind_consumer(self):
         rx = self._rx

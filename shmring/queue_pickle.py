@@ -12,12 +12,11 @@ from multiprocessing.reduction import ForkingPickler
 from pickle import Pickler
 
 PROTOCOL = 5
-MOST_IDLE = 16
 
 _ours, _everybodys = ForkingPickler._extra_reducers, copyreg.dispatch_table
 _reducers = {}  # both; a dict, as the C pickler looks types up in dicts much faster
 _seen = -1  # how many reducers there were then
-_idle = []
+_idle = []  # picklers: as many as were in use at a time
 
 
 class _Parts:
@@ -31,7 +30,7 @@ def _make():
     file.write = parts.append
     pickler = Pickler(file, PROTOCOL)
     pickler.dispatch_table = _reducers
-    return pickler, parts
+    return pickler.dump, pickler.clear_memo, parts
 
 
 def _renew():
@@ -49,16 +48,15 @@ def pack(obj):
         each = _idle.pop()
     except IndexError:
         each = _make()
-    pickler, parts = each
-    pickler.dump(obj)
-    pickler.clear_memo()
+    dump, clear_memo, parts = each
+    dump(obj)
+    clear_memo()
     if len(parts) == 1:
         message = parts.pop()
     else:
         message = b"".join(parts)
         parts.clear()
-    if len(_idle) < MOST_IDLE:
-        _idle.append(each)
+    _idle.append(each)
     return message
 
 
@@ -67,8 +65,7 @@ def pack_many(objects):
     if len(_ours) + len(_everybodys) != _seen:
         _renew()
     objects = list(objects)
-    pickler, parts = _make()
-    dump, clear_memo = pickler.dump, pickler.clear_memo
+    dump, clear_memo, parts = _make()
     for obj in objects:
         dump(obj)
         clear_memo()

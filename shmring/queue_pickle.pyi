@@ -2,7 +2,6 @@ from collections.abc import Iterable
 from typing import Final
 
 PROTOCOL: Final = 5
-MOST_IDLE: Final = 16
 
 def pack(obj: object) -> bytes: ...
 def pack_many(objects: Iterable[object]) -> list[bytes]: ...
