@@ -7,6 +7,8 @@ from shmring.queue_ends import Ends, _Trust, _Wait
 _T = TypeVar("_T")
 
 FEW_VIEWS: int
+FIRST_STEP: float
+LAST_STEP: float
 
 class SimpleQueue(Ends[_T]):
     def __init__(
@@ -56,3 +58,4 @@ class JoinableQueue(Queue[_T]):
     def redelivered(self) -> bool: ...
     def task_done(self) -> None: ...
     def join(self, timeout: float | None = None) -> None: ...
+    def __del__(self) -> None: ...

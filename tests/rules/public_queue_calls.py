@@ -99,6 +99,7 @@ for name, kind in KINDS.items():
             q.put(1)
             with kind.open(f"{stage.name}-queue") as same:
                 assert same.get() == 1
+                done(same)
             q.unlink()
         q.close()
 

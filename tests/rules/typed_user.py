@@ -80,6 +80,20 @@ def run() -> None:
         print(repaired)
 
 
+def queues(q: shmring.Queue[int]) -> shmring.JoinableQueue[str]:
+    q.put(1)
+    q.put_many([2, 3], timeout=0.5)
+    one: int = q.get() + q.get_nowait()
+    some: list[int] = q.get_many(10, block=False)
+    print(one, some, q.qsize(), q.full(), q.empty(), q.maxsize, q.ring.capacity)
+    simple: shmring.SimpleQueue[bytes] = shmring.SimpleQueue(capacity="1 MiB", wait="park")
+    simple.put(b"bytes")
+    with shmring.Queue[float](5, name="jobs", exist_ok=True, mode=0o660) as named:
+        named.put(1.5)
+        named.unlink()
+    return shmring.JoinableQueue.open("tasks", timeout=1)
+
+
 def memory() -> None:
     with Mapping.file("data", 4096, create=True, access="write", populate=True) as mapping:
         mapping[0] = 7
