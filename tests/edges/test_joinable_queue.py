@@ -69,29 +69,31 @@ def test_join_is_woken_by_the_last_task_done_of_another_process(q, worker):
     assert q.empty()
 
 
-def test_threads_finish_their_own_tasks(q):
-    """A thread's task_done ends what it took, although another one took something before and is not done."""
-    taken, may_end = threading.Event(), threading.Event()
+def hold_the_first_and_finish_the_second(q, finished):
+    taken = threading.Event()
 
     def hold():
         assert q.get() == "first"
         taken.set()
-        may_end.wait()
-        q.task_done()
+        threading.Event().wait()
 
-    q.put_many(["first", "second", "third"])
-    holder = threading.Thread(target=hold)
-    holder.start()
+    threading.Thread(target=hold, daemon=True).start()
     taken.wait()
     assert q.get() == "second"
     q.task_done()
-    with pytest.raises(TimeoutError):
-        q.join(0)  # what the first one holds is still in the ring
-    assert q.get() == "third"
-    may_end.set()
-    holder.join()
-    q.task_done()
-    q.join()
+    finished.set()
+    signal.pause()
+
+
+def test_threads_finish_their_own_tasks(q, worker):
+    """A thread's task_done ends what it took, although another one took something before and is not done."""
+    finished = FORK.Event()
+    q.put_many(["first", "second"])
+    first = worker(hold_the_first_and_finish_the_second, q, finished)
+    finished.wait()
+    first.kill()
+    first.join()
+    assert q.get() == "first"
 
 
 def test_a_thread_may_finish_what_another_one_took(q):

@@ -79,17 +79,19 @@ def skips():
     return [tuple(part.strip() for part in line.split(":", 1)) for line in lines]
 
 
+def skip_what_does_not_fit(suite):
+    for test in suite:
+        if isinstance(test, unittest.TestSuite):
+            skip_what_does_not_fit(test)
+        for pattern, reason in skips():
+            if fnmatch.fnmatchcase(name_of(test), pattern):
+                setattr(test, test._testMethodName, lambda test=test, reason=reason: test.skipTest(reason))
+
+
 class Verdict(unittest.TextTestResult):
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
         self.passed = []
-
-    def startTest(self, test):
-        super().startTest(test)
-        name = name_of(test)
-        for pattern, reason in skips():
-            if fnmatch.fnmatchcase(name, pattern):
-                setattr(test, test._testMethodName, lambda reason=reason: test.skipTest(reason))
 
     def addSuccess(self, test):
         super().addSuccess(test)
@@ -104,6 +106,7 @@ def main():
     os.environ["SHMRING_JUDGE"] = PART
     faulthandler.dump_traceback_later(WATCHDOG_SECONDS, exit=True)
     suite = unittest.defaultTestLoader.loadTestsFromModule(sys.modules["__main__"])
+    skip_what_does_not_fit(suite)
     runner = unittest.TextTestRunner(stream=sys.stderr, verbosity=2, resultclass=Verdict)
     result = runner.run(suite)
     bad = [(name_of(test), trace) for test, trace in (*result.failures, *result.errors)]
