@@ -1,5 +1,8 @@
 # The Cython interface: `from shmring cimport Producer, Consumer` in an extension of your own.
 #
+# shmring/nogil.pxd has sending and receiving without the GIL, with waiting and exceptions; begin there. Below it are the kernel's
+# own steps, for loops that nogil.pxd does not fit:
+#
 # Add shmring.get_include() to its include_dirs. The handles are made by the Python interface (`ring.producer()`); an extension
 # then works on their kernel state without the GIL:
 #

@@ -45,6 +45,11 @@ from shmring.wait import wait
 __version__ = "0.1.0"
 
 __all__ = [
+    "ArrayClaim",
+    "ArrayConsumer",
+    "ArrayObserver",
+    "ArrayProducer",
+    "ArrayRing",
     "ArrayView",
     "BorrowedTooLong",
     "Claim",
@@ -69,6 +74,7 @@ __all__ = [
     "ProducerTaken",
     "ProducersGone",
     "Queue",
+    "RecordsView",
     "Ring",
     "RingExists",
     "RingNotFound",
@@ -95,6 +101,11 @@ __all__ = [
 # Loaded when first used: a ring alone does not need them.
 _LATE = {
     "ArrayView": "objects",
+    "ArrayClaim": "array_writer",
+    "ArrayConsumer": "array_consumer",
+    "ArrayObserver": "array_observer",
+    "ArrayProducer": "array_writer",
+    "ArrayRing": "array_ring",
     "Claim": "producer",
     "Consumer": "consumer",
     "ConsumerStats": "snapshot",
@@ -106,6 +117,7 @@ _LATE = {
     "Producer": "producer",
     "Queue": "queue",
     "SimpleQueue": "queue",
+    "RecordsView": "array_view",
     "Stats": "snapshot",
     "View": "view",
 }

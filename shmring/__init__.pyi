@@ -1,8 +1,16 @@
 import os
 from collections.abc import Iterable
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar, overload
+
+from numpy.typing import DTypeLike
 
 from shmring import codecs as codecs
+from shmring.array_consumer import ArrayConsumer
+from shmring.array_observer import ArrayObserver
+from shmring.array_reader import ArrayReceiver
+from shmring.array_ring import ArrayRing
+from shmring.array_view import RecordsView
+from shmring.array_writer import ArrayClaim, ArrayProducer
 from shmring.consumer import Consumer
 from shmring.errors import (
     BorrowedTooLong,
@@ -41,8 +49,9 @@ from shmring.view import ObservedView, View
 __version__: str
 
 _Trust: TypeAlias = int | Iterable[int] | Literal["anyone"] | None
-_Handle = TypeVar("_Handle", bound=Producer | Consumer | Observer)
+_Handle = TypeVar("_Handle", bound=Producer | Consumer | Observer | ArrayProducer | ArrayReceiver)
 
+@overload
 def create(
     name: str | os.PathLike[str],
     capacity: int | str = "16 MiB",
@@ -52,29 +61,67 @@ def create(
     exist_ok: bool = False,
     max_participants: int = 64,
     max_groups: int = 16,
-    align: Literal[16, 64] = 16,
+    align: Literal[16, 64] | None = None,
     content: str = "",
     reserve: bool = True,
     trust: _Trust = None,
+    dtype: None = None,
 ) -> Ring: ...
+@overload
+def create(
+    name: str | os.PathLike[str],
+    capacity: int | str = "16 MiB",
+    *,
+    producers: Literal["single", "multi"] = "multi",
+    mode: int = 0o600,
+    exist_ok: bool = False,
+    max_participants: int = 64,
+    max_groups: int = 16,
+    align: Literal[16, 64] | None = None,
+    content: str = "",
+    reserve: bool = True,
+    trust: _Trust = None,
+    dtype: DTypeLike,
+) -> ArrayRing: ...
+
+# Of a ring that was made with a dtype it is an ArrayRing: say so with typing.cast.
 def open(
     name: str | os.PathLike[str], *, timeout: float | None = None, readonly: bool = False, trust: _Trust = None
 ) -> Ring: ...
+@overload
 def anonymous(
     capacity: int | str = "16 MiB",
     *,
     producers: Literal["single", "multi"] = "multi",
     max_participants: int = 64,
     max_groups: int = 16,
-    align: Literal[16, 64] = 16,
+    align: Literal[16, 64] | None = None,
     content: str = "",
     reserve: bool = True,
+    dtype: None = None,
 ) -> Ring: ...
+@overload
+def anonymous(
+    capacity: int | str = "16 MiB",
+    *,
+    producers: Literal["single", "multi"] = "multi",
+    max_participants: int = 64,
+    max_groups: int = 16,
+    align: Literal[16, 64] | None = None,
+    content: str = "",
+    reserve: bool = True,
+    dtype: DTypeLike,
+) -> ArrayRing: ...
 def unlink(name: str | os.PathLike[str]) -> None: ...
 def wait(handles: Iterable[_Handle], timeout: float | None = None) -> list[_Handle]: ...
 def get_include() -> str: ...
 
 __all__ = [
+    "ArrayClaim",
+    "ArrayConsumer",
+    "ArrayObserver",
+    "ArrayProducer",
+    "ArrayRing",
     "ArrayView",
     "BorrowedTooLong",
     "Claim",
@@ -99,6 +146,7 @@ __all__ = [
     "ProducerTaken",
     "ProducersGone",
     "Queue",
+    "RecordsView",
     "Ring",
     "RingExists",
     "RingNotFound",

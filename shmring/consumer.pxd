@@ -10,6 +10,7 @@ from shmring.view cimport View
 @final
 cdef class Consumer(Member):
     cdef View peek_made(self, object timeout, object codec, list made)
+    cdef View take_view(self, int* code)
     cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100
     cdef int read_shared(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100
     cdef bint copy_range(self, list messages) except -1

@@ -177,49 +177,21 @@ cdef class Consumer(Member):
         Several views may be open, by several members as well; nothing before the oldest of them is overwritten, so the ring fills
         up behind a view that is kept. Raises TooManyViews if they lie too far apart. Cost: none that grows with the message.
         """
-        cdef uint64_t length = 0, position = 0
         cdef int64_t deadline = -1
-        cdef int code, entry = 0
+        cdef int code = OK
         cdef View view
-        # Objects first: making one may run the garbage collector, and with it anything that uses this consumer.
-        cdef Loan loan = Loan.__new__(Loan)
         if timeout is not None:
             check_timeout(timeout)
-        view = View.__new__(View)
         while True:
-            code = sole_claim(&self.reader, UINT64_MAX, &length) if self.epoch == process_epoch else STALE
-            position, entry = self.reader.start, 0
-            if code == ATTENTION:
-                code = self.find(UINT64_MAX, &position, &length, &entry)
-            if code == OK:
-                break
+            view = self.take_view(&code)
+            if view is not None:
+                return view
             if code != EMPTY:
                 self.raise_for(code)
                 continue
             if deadline == -1:
                 deadline = deadline_after(timeout)
             self.await_data(deadline)
-        if entry:
-            claim_take_pending(&self.reader, entry, length)
-            view.redelivered = True
-        else:
-            claim_count(&self.reader, length)
-            entry = claim_keep(&self.reader)
-        loan.owner = self
-        loan.address = record_payload(&self.reader.ring, position)
-        loan.size = length
-        loan.is_readonly = True
-        loan.position = position
-        loan.entry = entry
-        loan.since_ns = now_ns()
-        if self.newest_loan is None:
-            self.oldest_loan = loan
-        else:
-            self.newest_loan.newer = loan
-        self.newest_loan = loan
-        view.owner = self
-        view.loan = loan
-        return view
 
     # ---- objects and arrays --------------------------------------------------------------------------------------
 
@@ -334,6 +306,41 @@ cdef class Consumer(Member):
         cdef uint64_t length = 0
         return (self.epoch == process_epoch and sole_is_all(&self.reader)
                 and sole_look(&self.reader, self.reader.cursor, &length) == OK and length > LARGE)
+
+    cdef View take_view(self, int* code):
+        """The next message where it lies, or None and a kernel code or STALE."""
+        cdef uint64_t length = 0, position
+        cdef int entry = 0
+        # Objects first: making one may run the garbage collector, and with it anything that uses this consumer.
+        cdef Loan loan = Loan.__new__(Loan)
+        cdef View view = View.__new__(View)
+        code[0] = sole_claim(&self.reader, UINT64_MAX, &length) if self.epoch == process_epoch else STALE
+        position = self.reader.start
+        if code[0] == ATTENTION:
+            code[0] = self.find(UINT64_MAX, &position, &length, &entry)
+        if code[0] != OK:
+            return None
+        if entry:
+            claim_take_pending(&self.reader, entry, length)
+            view.redelivered = True
+        else:
+            claim_count(&self.reader, length)
+            entry = claim_keep(&self.reader)
+        loan.owner = self
+        loan.address = record_payload(&self.reader.ring, position)
+        loan.size = length
+        loan.is_readonly = True
+        loan.position = position
+        loan.entry = entry
+        loan.since_ns = now_ns()
+        if self.newest_loan is None:
+            self.oldest_loan = loan
+        else:
+            self.newest_loan.newer = loan
+        self.newest_loan = loan
+        view.owner = self
+        view.loan = loan
+        return view
 
     cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100:
         """Append what is there, up to `limit` in the list and about `most_bytes`: OK, EMPTY, STALE; ATTENTION: read_shared."""

@@ -17,6 +17,10 @@ from shmring.naming import Place, parse_size, place_of
 from shmring.ring import LIMITS, Ring, format_segment, segment_size
 from shmring.trust import Trust, refuse_link
 
+TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing, which takes longer than all of shmring
+if TYPE_CHECKING:
+    from shmring.array_ring import ArrayRing
+
 
 class _Shape:
     """The checked parameters of a new ring."""
@@ -69,11 +73,12 @@ def create(
     exist_ok: bool = False,
     max_participants: int = 64,
     max_groups: int = 16,
-    align: int = 16,
+    align: int | None = None,
     content: str = "",
     reserve: bool = True,
     trust: int | str | Iterable[int] | None = None,
-) -> Ring:
+    dtype: object = None,
+) -> Ring | ArrayRing:
     """Make a ring under a name.
 
     Parameters
@@ -93,14 +98,17 @@ def create(
         Attached producers and consumers at a time, 1 to 1024.
     max_groups : int
         Consumer groups at a time, 1 to 64.
-    align : 16 or 64
-        Alignment of payloads in memory, in bytes.
+    align : 16 or 64 or None
+        Alignment of payloads in memory, in bytes. None: 16; with a dtype of whole cache lines (a multiple of 64 bytes), 64.
     content : str
         What the messages are, for whoever opens the ring and reads `Ring.content`: up to 1023 bytes of UTF-8.
     reserve : bool
         Allocate all pages now, so that a full file system is an error here and not a crash later.
     trust : None, int, iterable of int, or "anyone"
         With exist_ok: whose ring may be there already, as for open.
+    dtype : numpy dtype, or what makes one
+        Make an `ArrayRing` of fixed-size records instead, whose producers and consumers exchange arrays. Whoever opens it gets
+        one of the same dtype. Fields of numbers, text and bytes of fixed length, times; no objects.
 
     Raises
     ------
@@ -116,8 +124,17 @@ def create(
     Concurrency: any number of processes may create the same name at once; one makes it. Killed at any point: the ring is
     there whole or not at all.
     """
+    if dtype is not None:
+        from shmring import array_ring
+
+        shape = array_ring.shape_for(dtype, content, align, capacity)
+        made = create(
+            name, capacity, producers=producers, mode=mode, exist_ok=exist_ok, max_participants=max_participants,
+            max_groups=max_groups, reserve=reserve, trust=trust, **shape,
+        )
+        return array_ring.ArrayRing(made)
     place = place_of(name)
-    shape = _Shape(capacity, producers, max_participants, max_groups, align, content)
+    shape = _Shape(capacity, producers, max_participants, max_groups, 16 if align is None else align, content)
     trusted = Trust(trust)
     while True:
         if exist_ok:
@@ -218,8 +235,8 @@ def open_ring(
     timeout: float | None = None,
     readonly: bool = False,
     trust: int | str | Iterable[int] | None = None,
-) -> Ring:
-    """Open an existing ring; `shmring.open`.
+) -> Ring | ArrayRing:
+    """Open an existing ring; `shmring.open`. One that was made with a dtype is an `ArrayRing`.
 
     Parameters
     ----------
@@ -247,6 +264,22 @@ def open_ring(
     PermissionError
         Not allowed.
     """
+    ring = open_plain(name, timeout=timeout, readonly=readonly, trust=trust)
+    if not ring.content.startswith("array "):
+        return ring
+    from shmring.array_ring import ArrayRing
+
+    return ArrayRing(ring)
+
+
+def open_plain(
+    name: str | os.PathLike,
+    *,
+    timeout: float | None = None,
+    readonly: bool = False,
+    trust: int | str | Iterable[int] | None = None,
+) -> Ring:
+    """The same, but a plain `Ring` whatever its messages are: for tools that look at bytes."""
     place = place_of(name)
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"timeout must be None or a number of seconds >= 0, not {timeout!r}")
@@ -293,12 +326,21 @@ def anonymous(
     producers: str = "multi",
     max_participants: int = 64,
     max_groups: int = 16,
-    align: int = 16,
+    align: int | None = None,
     content: str = "",
     reserve: bool = True,
-) -> Ring:
+    dtype: object = None,
+) -> Ring | ArrayRing:
     """Make a ring without a name, in a memfd: forked children have it, and it pickles to spawned ones. Parameters as create."""
-    shape = _Shape(capacity, producers, max_participants, max_groups, align, content)
+    if dtype is not None:
+        from shmring import array_ring
+
+        shape = array_ring.shape_for(dtype, content, align, capacity)
+        made = anonymous(
+            capacity, producers=producers, max_participants=max_participants, max_groups=max_groups, reserve=reserve, **shape
+        )
+        return array_ring.ArrayRing(made)
+    shape = _Shape(capacity, producers, max_participants, max_groups, 16 if align is None else align, content)
     return _make_anonymous(shape, reserve)
 
 

@@ -4,6 +4,7 @@ from libc.stdint cimport uint64_t
 
 from shmring._core.observe cimport Watcher
 from shmring.receiver cimport Receiver
+from shmring.view cimport ObservedView
 
 
 @final
@@ -13,4 +14,6 @@ cdef class Observer(Receiver):
     cdef unsigned int laps          # times in a row that it was lapped
 
     cdef begin(self)
+    cdef int go_to_latest(self) noexcept
+    cdef ObservedView take_view(self, int* code)
     cdef int try_peek(self, char** payload, uint64_t* length) except? -100

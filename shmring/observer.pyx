@@ -192,7 +192,7 @@ cdef class Observer(Receiver):
         while True:
             if self.epoch != process_epoch:
                 self.check()
-            code = observe_latest(&self.watcher)
+            code = self.go_to_latest()
             if code == OK or code == EMPTY:             # then step over records that are not to be, as long as nothing came
                 message = self.take(&code)
                 if message is not None:
@@ -209,34 +209,21 @@ cdef class Observer(Receiver):
 
         Nothing keeps the producers from writing over it: what was read of it counts only if `view.valid` is True afterwards.
         """
-        cdef char* payload = NULL
-        cdef uint64_t length = 0
         cdef int64_t deadline = -1
-        cdef int code
-        cdef ObservedView view = ObservedView.__new__(ObservedView)
-        cdef Lease lease = Lease.__new__(Lease)
+        cdef int code = OK
+        cdef ObservedView view
         if timeout is not None:
             check_timeout(timeout)
         while True:
-            code = self.try_peek(&payload, &length)
-            if code == OK:
-                break
+            view = self.take_view(&code)
+            if view is not None:
+                return view
             if code != EMPTY:
                 self.raise_for(code)
                 continue
             if deadline == -1:
                 deadline = deadline_after(timeout)
             self.await_data(deadline)
-        lease.owner = self
-        lease.address = payload
-        lease.size = length
-        lease.is_readonly = True
-        view.owner = self
-        view.map = &self.watcher.ring
-        view.lease = lease
-        view.position = self.watcher.position
-        observe_advance(&self.watcher, length)
-        return view
 
     def recv_array(self, timeout=None, *, out=None):
         """The next message that is still in the ring, an array, as one with its own memory. As Consumer.recv_array; two copies."""
@@ -281,6 +268,30 @@ cdef class Observer(Receiver):
             return None
         observe_advance(&self.watcher, length)
         return message
+
+    cdef int go_to_latest(self) noexcept:
+        return observe_latest(&self.watcher)
+
+    cdef ObservedView take_view(self, int* code):
+        """The next message where it lies, or None and a kernel code or STALE."""
+        cdef char* payload = NULL
+        cdef uint64_t length = 0
+        # Objects first, as in Consumer.
+        cdef ObservedView view = ObservedView.__new__(ObservedView)
+        cdef Lease lease = Lease.__new__(Lease)
+        code[0] = self.try_peek(&payload, &length)
+        if code[0] != OK:
+            return None
+        lease.owner = self
+        lease.address = payload
+        lease.size = length
+        lease.is_readonly = True
+        view.owner = self
+        view.map = &self.watcher.ring
+        view.lease = lease
+        view.position = self.watcher.position
+        observe_advance(&self.watcher, length)
+        return view
 
     cdef int try_peek(self, char** payload, uint64_t* length) except? -100:
         cdef int code

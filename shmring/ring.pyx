@@ -419,8 +419,8 @@ def _from_duplicate(duplicate, name, readonly):
 
 
 def _from_name(name, uuid, readonly, owner):
-    from shmring.creation import open_ring
-    ring = open_ring(name, readonly=readonly, trust=owner)      # whoever opened it trusted that user
+    from shmring.creation import open_plain
+    ring = open_plain(name, readonly=readonly, trust=owner)     # whoever opened it trusted that user
     if ring.uuid != uuid:
         ring.close()
         raise Error(f"{name!r} is another ring than the one that was pickled: it was removed and made anew")

@@ -36,4 +36,8 @@ def wait(handles: Iterable[Consumer | Producer], timeout: float | None = None) -
     """
     from shmring.waitv import wait_any
 
-    return wait_any(handles, timeout)
+    handles = list(handles)
+    under = [getattr(each, "_under", each) for each in handles]  # of arrays: what takes their messages
+    begun = [each for each in handles if getattr(each, "_has_rest", False)]
+    ready = wait_any(under, 0 if begun else timeout)
+    return [each for each, below in zip(handles, under, strict=True) if below in ready or each in begun]

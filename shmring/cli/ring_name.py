@@ -28,7 +28,8 @@ def open_ring(name: str, timeout: float | None = 0) -> shmring.Ring:
     """
     while True:
         try:
-            return shmring.open(name, timeout=WAIT_STEP_S if timeout is None else timeout)
+            ring = shmring.open(name, timeout=WAIT_STEP_S if timeout is None else timeout)
+            return ring.ring if isinstance(ring, shmring.ArrayRing) else ring  # here messages are bytes
         except shmring.RingNotFound:
             if timeout is None:
                 continue

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+import threading
 
 import pytest
 from sources import ROOT
@@ -14,6 +18,7 @@ import shmring
 
 pytest.importorskip("Cython", reason="an extension that cimports shmring needs Cython to build")
 
+ENVIRONMENT = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(shmring.__file__)))
 SETUP = """
 import shmring
 from Cython.Build import cythonize
@@ -24,26 +29,49 @@ setup(name="outside", ext_modules=cythonize([extension], quiet=True))
 """
 
 
+def build(folder):
+    """`python setup.py build_ext --inplace` there, as a user would."""
+    if not (shutil.which("cc") or shutil.which("gcc")):
+        pytest.skip("no C compiler")
+    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    built = subprocess.run(command, cwd=folder, env=dict(ENVIRONMENT, CFLAGS="-O1"), capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+
+
+@contextlib.contextmanager
+def imported(folder, name):
+    sys.path.insert(0, str(folder))
+    try:
+        yield importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+        sys.modules.pop(name, None)
+
+
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory):
     """The extension, built in a folder of its own."""
-    if not (shutil.which("cc") or shutil.which("gcc")):
-        pytest.skip("no C compiler")
     folder = tmp_path_factory.mktemp("outside")
     shutil.copy(ROOT / "tests" / "rules" / "outside" / "outside.pyx", folder)
     (folder / "setup.py").write_text(SETUP)
-    environment = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(shmring.__file__)), CFLAGS="-O1")
-    command = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    built = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
-    sys.path.insert(0, str(folder))
-    try:
-        import outside
+    build(folder)
+    with imported(folder, "outside") as module:
+        yield module
 
-        yield outside
-    finally:
-        sys.path.remove(str(folder))
-        sys.modules.pop("outside", None)
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """Folder of examples/cython_consumer, built."""
+    folder = tmp_path_factory.mktemp("example") / "cython_consumer"
+    shutil.copytree(ROOT / "examples" / "cython_consumer", folder, ignore=shutil.ignore_patterns("*.c", "*.so", "build"))
+    build(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loops(example):
+    with imported(example, "loops") as module:
+        yield module
 
 
 @pytest.fixture
@@ -91,3 +119,83 @@ def test_an_outside_extension_calls_the_ports_methods(outside, ring):
         outside.send_through_the_port(tx, b"hello")
         assert rx.recv(timeout=0) == b"hello"
     assert outside.capacity_of(ring)[0] == ring.capacity
+
+
+# ---- shmring.nogil: examples/cython_consumer ---------------------------------------------------------------------------
+
+
+def test_the_example_runs(example):
+    result = subprocess.run([sys.executable, "main.py"], cwd=example, env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == f"1000000 numbers, together {sum(range(1_000_000))}\n"
+
+
+@pytest.mark.parametrize("producers", ["single", "multi"])
+def test_loops_without_the_gil_move_every_message(loops, producers):
+    """Two threads, each in its own loop; the ring is full and empty again and again."""
+    messages = [bytes([number]) * 60 for number in range(61)]
+    with shmring.anonymous("64 KiB", producers=producers) as ring, ring.producer() as tx, ring.consumer() as rx:
+        sender = threading.Thread(target=loops.send_copies, args=(tx, messages, 100_000))
+        sender.start()
+        assert loops.check_copies(rx, messages, 100_000) == 0
+        sender.join()
+        assert ring.stats().used == 0
+        spoiled = [*messages[:-1], bytes(60)]
+        tx.send_many(messages)
+        assert loops.check_copies(rx, spoiled, 61) == 1
+
+
+def test_loops_without_the_gil_raise_what_the_handles_raise(loops):
+    with shmring.anonymous(4096) as ring, ring.producer() as tx, ring.consumer() as rx:
+        with pytest.raises(TimeoutError, match="full"):
+            loops.send_numbers(tx, 1000, 0)
+        assert len(rx.recv_many(1000)) == 128
+        with pytest.raises(shmring.MessageTooLarge):
+            loops.send_copies(tx, [bytes(5000)], 1)
+        loops.send_numbers(tx, 3)
+        ring.shutdown()
+        with pytest.raises(shmring.ShutDown):
+            loops.send_numbers(tx, 1)
+        assert loops.sum_numbers(rx) == (3, 3)
+        assert loops.sum_numbers(rx) == (0, 0)
+        tx.close()
+        rx.close()
+        with pytest.raises(ValueError, match="closed"):
+            loops.send_numbers(tx, 1)
+        with pytest.raises(ValueError, match="closed"):
+            loops.sum_numbers(rx)
+
+
+def test_loops_without_the_gil_get_what_others_left(loops):
+    """A view that a member closed with, and members of the same group."""
+    with shmring.anonymous(4096) as ring, ring.producer() as tx:
+        loops.send_numbers(tx, 10)
+        with ring.consumer() as leaving:
+            leaving.recv()
+            views = [leaving.peek(), leaving.peek()]
+        with ring.consumer() as rx, ring.consumer():
+            ring.shutdown()
+            assert loops.sum_numbers(rx) == (sum(range(1, 10)), 9)
+        assert not any(view.valid for view in views)
+
+
+def test_a_loop_without_the_gil_is_woken_and_interrupted(loops):
+    with shmring.anonymous(4096) as ring, ring.producer() as tx, ring.consumer(wait="park") as rx:
+        got = []
+        waiting = threading.Thread(target=lambda: got.append(loops.sum_numbers(rx)))
+        waiting.start()
+        for number in range(20):
+            tx.send(number.to_bytes(8, "little"))
+        ring.shutdown()
+        waiting.join()
+        assert got == [(sum(range(20)), 20)]
+    with shmring.anonymous(4096) as ring, ring.consumer() as rx:
+        child = multiprocessing.get_context("fork").Process(target=forked, args=(loops, rx))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+
+
+def forked(loops, rx):
+    with pytest.raises(shmring.WrongProcess):
+        loops.sum_numbers(rx)

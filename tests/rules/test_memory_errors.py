@@ -16,18 +16,18 @@ from peer import PROGRAMS, ROOT
 WORK = """
 import pathlib, sys, tempfile
 sys.path[:0] = sys.argv[1:3]
-import cycles, public_calls
+import cycles, public_array_calls
 with tempfile.TemporaryDirectory() as folder:
-    stage = public_calls.Stage(cycles.NAME, pathlib.Path(folder))
+    stage = public_array_calls.ArrayStage(cycles.NAME, pathlib.Path(folder))
     for times in range(2):
-        for call in public_calls.CALLS.values():
+        for call in public_array_calls.CALLS.values():
             call(stage)
             stage.settle()
     stage.close()
     for cycle in cycles.scenarios(folder).values():
         for times in range(2):
             cycle()
-print("done", len(public_calls.CALLS))
+print("done", len(public_array_calls.CALLS))
 """
 
 

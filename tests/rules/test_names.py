@@ -35,6 +35,8 @@ ADDED = {
     "ClaimOpen": "a send while a claim is open",
     "WrongProcess": "a handle used in a forked child",
     **dict.fromkeys(("CodecError", "UnknownCodec"), "bytes that are no message of their codec; a codec that is not there"),
+    **dict.fromkeys(("ArrayRing", "ArrayProducer", "ArrayConsumer", "ArrayObserver"), "create(dtype=...) and its handles"),
+    **dict.fromkeys(("ArrayClaim", "RecordsView"), "what reserve and borrow of those return"),
     "get_include": "the headers, for extensions that cimport shmring",
 }
 
@@ -46,6 +48,12 @@ METHODS = {
     "Claim": "view commit abort",
     "Consumer": "recv try_recv recv_many recv_into peek lag lost close closed __iter__",
     "View": "data sequence redelivered release",
+    "ArrayRing": "dtype ring max_block producer consumer shutdown close stats repair remove_group name capacity align closed",
+    "ArrayProducer": "write try_write reserve dtype close closed",
+    "ArrayClaim": "array nrecords commit abort",
+    "ArrayConsumer": "read try_read read_into borrow lag lost group dtype close closed __iter__",
+    "ArrayObserver": "read try_read read_into borrow latest lag lost lost_blocks close closed __iter__",
+    "RecordsView": "array sequence redelivered valid release",
 }
 
 # Modules that take long to load, and that a ring does not need.
@@ -56,8 +64,8 @@ NOT_LOADED = (
 )
 # Ours that come when they are used.
 LATE = (
-    "shmring.cli", "shmring.codecs", "shmring.consumer", "shmring.objects", "shmring.participant", "shmring.producer",
-    "shmring.queue", "shmring.snapshot", "shmring.stats", "shmring.waitv",
+    "shmring.array_ring", "shmring.cli", "shmring.codecs", "shmring.consumer", "shmring.objects", "shmring.participant",
+    "shmring.producer", "shmring.queue", "shmring.snapshot", "shmring.stats", "shmring.waitv",
 )
 
 MAX_LINES = 450

@@ -9,7 +9,8 @@ import public_object_calls  # noqa: F401  adds to CALLS
 import public_queue_calls  # noqa: F401
 import pytest
 from cycles import lent_bytes
-from public_calls import CALLS, Stage
+from public_array_calls import CALLS
+from public_array_calls import ArrayStage as Stage
 
 import shmring
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from array import array
 from pathlib import Path
 
+import numpy
+
 import shmring
 from shmring import Claim, Consumer, ConsumerStats, Mapping, ObjectView, Producer, Ring, Stats, View, WaitPolicy
 from shmring.codecs import Codec
@@ -92,6 +94,21 @@ def queues(q: shmring.Queue[int]) -> shmring.JoinableQueue[str]:
         named.put(1.5)
         named.unlink()
     return shmring.JoinableQueue.open("tasks", timeout=1)
+
+
+def arrays() -> None:
+    dtype = numpy.dtype([("time", "<i8"), ("price", "<f8")])
+    with shmring.create("typed", "1 MiB", dtype=dtype) as ring, ring.producer() as tx, ring.consumer() as rx:
+        written: int = tx.write(numpy.zeros(3, dtype), timeout=1.0) + tx.try_write([(1, 2.0)])
+        with tx.reserve(10) as claim:
+            claim.array["time"] = 7
+            claim.commit(claim.nrecords - 1)
+        block = rx.read(10, timeout=1)
+        some = rx.try_read(10)
+        with rx.borrow(5) as view:
+            total: float = view.array["price"].sum()
+        print(written, block.dtype, some, total, rx.lag, ring.stats().used, shmring.wait([rx], timeout=0))
+        print(ring.consumer(lossy=True).latest(1), [each.shape for each in rx], ring.ring.consumer().recv())
 
 
 def memory() -> None:
