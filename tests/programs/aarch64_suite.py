@@ -16,16 +16,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".venv" / "aarch64"
-SYSTEM, SITE = CACHE / "root", CACHE / "site"
+SYSTEM = CACHE / "root"
+SITE = SYSTEM / "usr" / "lib" / "python3" / "dist-packages"     # which that Python looks into by itself, whoever starts it
 COMPILER = "aarch64-linux-gnu-gcc"
 PROCESSORS = {"exclusives": ["-march=armv8-a", "-mno-outline-atomics"], "lse": ["-march=armv8.1-a"]}
 MINOR = "3.11"  # of Debian 12
 DEBS = (f"python{MINOR}-minimal libpython{MINOR}-minimal libpython{MINOR}-stdlib libpython{MINOR}-dev libc6 libgcc-s1 zlib1g "
         "libexpat1 libffi8 libbz2-1.0 liblzma5 libsqlite3-0 libssl3 libuuid1 libcrypt1 libstdc++6").split()
 WHEELS = ["pytest", "pytest-timeout", "hypothesis", "numpy", "posix-ipc"]
-# Those that end well under qemu-user. Of the others some do, but not all; why was not looked into for each (processes that are
-# told by their pid, children that take long to start, sleeps without a time slice). Name them as arguments to see.
-TESTS = [f"tests/contract/test_{name}.py" for name in ("groups", "sending", "receiving")]
+TESTS = [f"tests/contract/test_{name}.py" for name in (
+    "groups", "sending", "receiving", "many_producers", "many_producers_at_the_limits", "shared_groups", "shared_views",
+    "observers", "observers_receiving", "observers_under_load", "group_lifetime", "end_with_producers", "waiting",
+    "two_processes", "creation", "lifetime", "reentrancy", "permissions", "children")]
+# Not there: test_forks.py, as qemu-user 7.2 fails an assertion of its own when a forked child starts a thread
+# (qemu_plugin_vcpu_init_hook). Left out: it keeps madvise(2) to itself, so that pages are not made ready before they are used.
+LEFT_OUT = ["tests/contract/test_creation.py::test_the_first_lap_takes_no_page_faults"]
 
 
 def need(*tools: str) -> None:
@@ -54,7 +59,7 @@ def fetch() -> None:
     python = CACHE / "python"                   # what the tests' own children are started with
     python.write_text(f'#!/bin/sh\nexec qemu-aarch64 -L "{SYSTEM}" "{SYSTEM}/usr/bin/python{MINOR}" "$@"\n')
     python.chmod(0o755)
-    (SITE / "sitecustomize.py").write_text(f"import sys\nsys.executable = sys._base_executable = {str(python)!r}\n")
+    (SITE / "executable.pth").write_text(f"import sys; sys.executable = sys._base_executable = {str(python)!r}\n")
     (CACHE / "fetched").touch()
 
 
@@ -67,13 +72,14 @@ def build(processor: str) -> Path:
     shutil.copy(ROOT / "pyproject.toml", folder)
     headers = [f"-I{SYSTEM}/usr/include/python{MINOR}", f"-I{SYSTEM}/usr/include", f"-I{ROOT}/shmring/include"]
 
-    def compile_one(source: Path) -> None:
-        target = folder / "shmring" / f"{source.stem}.cpython-{MINOR.replace('.', '')}-aarch64-linux-gnu.so"
+    def compile_one(module: Path) -> None:
+        source = ROOT / module.with_suffix(".c")
+        target = folder / module.with_suffix(f".cpython-{MINOR.replace('.', '')}-aarch64-linux-gnu.so")
         flags = ["-std=gnu11", "-O1", "-w", "-shared", "-fPIC", *PROCESSORS[processor], *headers]
         subprocess.run([COMPILER, *flags, source, "-o", target], check=True)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(compile_one, (ROOT / "shmring").glob("*.c")))
+        list(pool.map(compile_one, [path.relative_to(ROOT) for path in (ROOT / "shmring").rglob("*.pyx")]))
     return folder
 
 
@@ -84,8 +90,9 @@ def main() -> int:
     for processor in PROCESSORS:
         folder = build(processor)
         print(f"== {processor}", flush=True)
-        environment = os.environ | {"PYTHONPATH": f"{SITE}:{folder}"}
-        options = ["-q", "-rf", "--tb=short", "-p", "no:cacheprovider", "--timeout-method=signal"]
+        environment = os.environ | {"PYTHONPATH": str(folder)}
+        left_out = [f"--deselect={test}" for test in LEFT_OUT]
+        options = ["-q", "-rf", *left_out, "--tb=short", "-p", "no:cacheprovider", "--timeout-method=signal"]
         failed |= subprocess.run([CACHE / "python", "-m", "pytest", *options, *(sys.argv[1:] or TESTS)], cwd=folder,
                                  env=environment).returncode
     return failed
