@@ -9,6 +9,7 @@
 #   make soak     everything at once with random kills, for HOURS=8, and a report in build/soak; then the other long tests
 #   make deaths   kill and stop participants at each instruction of each operation: up to two hours of two CPUs
 #   make lint     ruff, and mypy on the types that users see
+#   make asan     the tests with modules that the address and undefined-behaviour sanitizers check
 #   make aarch64  the contract tests under qemu-user, with Debian's Python for arm64
 #   make debug    the tests again, with the kernel's own assertions compiled in
 #   make clean    remove what was built
@@ -29,7 +30,7 @@ BUILT := $(VENV)/built-debug$(SHMRING_DEBUG)
 
 export SHMRING_DEBUG
 
-.PHONY: build demo test test-pythons models bench fuzz soak deaths lint debug aarch64 clean
+.PHONY: build demo test test-pythons models bench fuzz soak deaths lint debug asan aarch64 clean
 .DELETE_ON_ERROR:
 
 build: $(BUILT)
@@ -76,6 +77,9 @@ deaths: $(BUILT)
 lint: $(BUILT)
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy --strict shmring/__init__.pyi tests/rules/typed_user.py
+
+asan: $(BUILT)
+	$(BIN)/python tests/programs/asan_suite.py
 
 aarch64: $(BUILT)
 	$(BIN)/python tests/programs/aarch64_suite.py
