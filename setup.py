@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 
 PORTS = [
     "sigbus", "region", "mapping", "registry", "ring", "waiter", "participant", "sender", "producer", "receiver", "view",
-    "member", "consumer", "observer", "stats", "waitv", "counted", "codecs/pickled",
+    "member", "consumer", "observer", "stats", "waitv", "counted", "watch", "sleeper", "codecs/pickled",
     "array_writer", "array_view", "array_reader", "array_consumer", "array_observer",
 ]
 # cmpxchg16b, which every x86-64 machine of the last fifteen years has, inline instead of a call.
@@ -27,7 +27,7 @@ extensions = [
         include_dirs=["shmring/include"],
         define_macros=[("SHMRING_DEBUG", "1")] if DEBUG else [],
         extra_compile_args=["-std=gnu11", *LEVEL, "-Wall", "-Wextra", "-Wno-unused-parameter", *PAIRS],
-        depends=[f"shmring/include/shmring/{header}.h" for header in ("atomic", "futex", "layout")],
+        depends=[f"shmring/include/shmring/{header}.h" for header in ("atomic", "futex", "layout", "uring")],
     )
     for port in PORTS
     if os.path.exists(f"shmring/{port}.pyx")

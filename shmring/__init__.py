@@ -126,8 +126,8 @@ _LATE = {
 def __getattr__(name):
     from importlib import import_module
 
-    if name == "codecs":
-        return import_module("shmring.codecs")
+    if name in ("aio", "codecs"):
+        return import_module(f"shmring.{name}")
     if name not in _LATE:
         raise AttributeError(f"module 'shmring' has no attribute {name!r}")
     return getattr(import_module(f"shmring.{_LATE[name]}"), name)

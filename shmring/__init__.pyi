@@ -4,6 +4,7 @@ from typing import Literal, TypeAlias, TypeVar, overload
 
 from numpy.typing import DTypeLike
 
+from shmring import aio as aio
 from shmring import codecs as codecs
 from shmring.array_consumer import ArrayConsumer
 from shmring.array_observer import ArrayObserver

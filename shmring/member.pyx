@@ -100,6 +100,8 @@ cdef class Member(Receiver):
         cdef uint64_t position = 0, length = 0
         cdef int entry = 0
         cdef bytes message
+        if self.is_watched:
+            self.watch.stir()
         code[0] = self.find(longest, &position, &length, &entry)
         if code[0] != OK:
             return None

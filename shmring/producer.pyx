@@ -188,6 +188,30 @@ cdef class Producer(Sender):
             raise
         return sent
 
+    def asend(self, message):
+        """Send one message from a coroutine of an asyncio loop: `await tx.asend(message)`, which waits while the ring is full.
+
+        Several tasks of one loop may do so with the same handle; they are served in the order in which they came. Cancelled, it has
+        sent nothing. A buffer that is not `bytes` must not change before it returns. Raises as send, but for TimeoutError.
+
+        Cost: as send, and a coroutine. See `fileno` for how it is woken.
+        """
+        from shmring.aio import send
+        return send(self, message)
+
+    def asend_obj(self, obj):
+        """Send an object from a coroutine. As asend and send_obj; it is packed anew each time that there may be room."""
+        from shmring.aio import send_obj
+        return send_obj(self, obj)
+
+    def asend_many(self, messages):
+        """Send messages in order, as asend and send_many. Returns their number.
+
+        If it is cancelled or one of them is refused, those before are sent; the exception's attribute `sent` says how many.
+        """
+        from shmring.aio import send_many
+        return send_many(self, messages)
+
     def reserve(self, Py_ssize_t nbytes, timeout=None):
         """Room for a message of up to `nbytes` bytes, to be written in place: a `Claim`. Parameters and errors as send.
 

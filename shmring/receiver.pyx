@@ -29,6 +29,18 @@ cdef bint is_no_fault(object error):
     return not isinstance(error, Exception) or isinstance(error, MemoryError)
 
 
+cdef object aio_module = None
+
+
+cdef object aio():
+    """shmring.aio, loaded when first needed."""
+    global aio_module
+    if aio_module is None:
+        import shmring.aio
+        aio_module = shmring.aio
+    return aio_module
+
+
 cdef class Receiver(Participant):
     """The common part of `Consumer` and `Observer`; not made directly."""
 
@@ -47,6 +59,33 @@ cdef class Receiver(Participant):
 
     def __iter__(self):
         return self
+
+    def arecv(self):
+        """Await the next message: `message = await rx.arecv()`, in a coroutine of an asyncio loop (uvloop too).
+
+        Several tasks of one loop may await the same handle; they are served in the order in which they came. Cancelled (also by
+        asyncio.timeout or wait_for), it has taken no message. Every 100 messages that are there without a wait, other tasks get
+        their turn. Raises as recv, but for TimeoutError; ValueError if the handle is closed meanwhile.
+
+        Cost: a coroutine; if there is nothing, after some looks between which other tasks run (the handle's WaitPolicy), one system call.
+        See `fileno` for how it is woken.
+        """
+        return aio().receive(self)
+
+    def arecv_many(self, Py_ssize_t limit):
+        """Await up to `limit` messages, at least one: a list of bytes. As arecv and recv_many."""
+        return aio().receive_many(self, limit)
+
+    def arecv_obj(self):
+        """Await the next message as the object that was sent. As arecv and recv_obj."""
+        return aio().receive_obj(self)
+
+    def __aiter__(self):
+        return self
+
+    def __anext__(self):
+        """`async for message in rx`: as arecv, and ends as `for message in rx` does."""
+        return aio().receive_next(self)
 
     # ---- objects -------------------------------------------------------------------------------------------------
 

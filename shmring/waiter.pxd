@@ -10,6 +10,7 @@ cdef enum:
     A_WAIT = 128                    # note_poll: a call that waited in vain weighs as much as so many that did not
     FIRST_DOUBT_NS = 4000000        # how long somebody in the way is waited for before it is asked whether it lives
 
+cdef int64_t FIRST_LOOK_NS          # how long a wait goes on before it looks for dead ones that are not in its way
 cdef int64_t LONGEST_DOUBT_NS       # at most so long between two looks for the dead in one wait
 
 # Is there something to do? For waiting threads, without the GIL; changes nothing.
@@ -40,6 +41,8 @@ cdef class Waiter:
     cdef uint64_t waits             # statistics
     cdef uint64_t parks_done
     cdef uint64_t wakes
+    cdef object watch               # the descriptor behind fileno() and shmring.aio: watch.pyx; None
+    cdef bint is_watched            # the watch has a share in the parked bit
 
     # to be filled in by Participant and the ports
     cdef Ready ready_check(self)

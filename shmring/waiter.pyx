@@ -23,10 +23,10 @@ cdef enum:
     POLLS_PER_REPAIR = 1024         # calls that find nothing, between two looks for the dead
     LOOKS_PER_CHECK = 10000         # looks with the GIL held between two times that signals are served
 
-cdef int64_t FIRST_LOOK_NS = 190000000      # how long a wait goes on before it looks for dead ones that are not in its way
 cdef int64_t UNTIL_CHECK_NS = 1000000       # how long a released spin goes on before signals are served
 
 
+FIRST_LOOK_NS = 190000000
 LONGEST_DOUBT_NS = 4000000000
 
 
@@ -49,6 +49,8 @@ cdef class Waiter:
             if self.slot == NULL:
                 return self.poll(ready, state, argument, deadline)
             participant_note_waits(self.slot, self.waits)
+            if self.is_watched:
+                self.watch.step_aside()
             if self.wait_awake(ready, state, argument, deadline):
                 self.calm_down()
                 return 1
@@ -139,6 +141,8 @@ cdef class Waiter:
         if self.polls >= POLLS_PER_REPAIR:
             self.polls = 0
             self.repair_quietly()
+        if self.watch is not None:
+            self.watch.found_nothing()
 
     cdef look_up(self):
         """Serve signals, and see whether this handle was closed or its memory cut."""

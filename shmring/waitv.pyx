@@ -33,6 +33,9 @@ def wait_any(handles, timeout):
         raise ValueError("nothing to wait for")
     if len(participants) > <int> WAITV_MAX:
         raise ValueError(f"{len(participants)} handles; the kernel waits for at most {WAITV_MAX} at once")
+    for each in participants:
+        if each.is_watched:
+            each.watch.step_aside()
     for round in range(200):
         ready = ready_ones(participants)
         if ready or deadline == 0:

@@ -13,6 +13,7 @@ KERNEL_GRAPH = {
     "atomic": set(),
     "pages": set(),
     "futex": {"atomic"},
+    "uring": {"atomic"},
     "guard": {"atomic"},
     "layout": {"atomic"},
     "record": {"atomic", "layout"},
@@ -70,6 +71,8 @@ GRAPH = {
     "stats": {"_core", "member", "ring", "snapshot", "view"},
     "waitv": {"_core", "participant", "ring", "waiter"},
     "counted": {"_core", "consumer", "errors", "producer", "ring", "sigbus", "view"},
+    "watch": {"_core", "participant", "sigbus", "waiter"},
+    "sleeper": {"_core", "participant", "waiter", "watch"},
     "creation": {"errors", "naming", "ring", "trust"},
     "wait": set(),
     "": {"creation", "errors", "mapping", "policy", "ring", "wait"},
@@ -80,7 +83,7 @@ LATE = {
     "consumer": {"objects"},
     "member": {"objects", "stats"},
     "observer": {"objects"},
-    "participant": {"objects"},
+    "participant": {"objects", "watch"},
     "sender": {"objects"},
     "view": {"objects"},
     "ring": {"consumer", "creation", "errors", "observer", "producer", "stats"},
@@ -88,11 +91,14 @@ LATE = {
     "array_ring": {"array_consumer", "array_observer", "array_writer"},
     "nogil": {"errors"},
     "wait": {"consumer", "producer", "waitv"},
+    "producer": {"aio"},
+    "receiver": {"aio"},
+    "watch": {"sleeper"},
 }
 
-# Edges of the package: they join what is below, and nobody below knows them, but for `objects`, which the ports load for the
-# methods that need a codec.
-EDGES = ("cli", "__main__", "bridge", "codecs", "objects", "queue", "queue_ends", "queue_pickle", "queue_spill")
+# Edges of the package: they join what is below, and nobody below knows them, but for `objects` and `aio`, which the
+# ports load for the methods that need a codec or a loop.
+EDGES = ("cli", "__main__", "bridge", "codecs", "objects", "queue", "queue_ends", "queue_pickle", "queue_spill", "aio")
 CLOSED_TO_KERNEL = set(EDGES)
 
 

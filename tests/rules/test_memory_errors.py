@@ -16,7 +16,7 @@ from peer import PROGRAMS, ROOT
 WORK = """
 import pathlib, sys, tempfile
 sys.path[:0] = sys.argv[1:3]
-import cycles, public_array_calls
+import awaited_calls, cycles, public_array_calls
 with tempfile.TemporaryDirectory() as folder:
     stage = public_array_calls.ArrayStage(cycles.NAME, pathlib.Path(folder))
     for times in range(2):

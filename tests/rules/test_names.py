@@ -64,8 +64,9 @@ NOT_LOADED = (
 )
 # Ours that come when they are used.
 LATE = (
-    "shmring.array_ring", "shmring.cli", "shmring.codecs", "shmring.consumer", "shmring.objects", "shmring.participant",
-    "shmring.producer", "shmring.queue", "shmring.snapshot", "shmring.stats", "shmring.waitv",
+    "shmring.aio", "shmring.array_ring", "shmring.cli", "shmring.codecs", "shmring.consumer", "shmring.objects",
+    "shmring.participant", "shmring.producer", "shmring.queue", "shmring.sleeper", "shmring.snapshot", "shmring.stats",
+    "shmring.waitv", "shmring.watch",
 )
 
 MAX_LINES = 450

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 
+import awaited_calls  # noqa: F401  adds to CALLS
 import public_object_calls  # noqa: F401  adds to CALLS
 import public_queue_calls  # noqa: F401
 import pytest

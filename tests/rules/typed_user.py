@@ -65,6 +65,20 @@ def exchange(tx: Producer, rx: Consumer) -> None:
     print(sent, objs, kept, rx.recv_array(out=kept).shape, seconds, rx.borrow_limit, codec.pack(1), tx.codec.name)
 
 
+async def awaits(tx: Producer, rx: Consumer) -> str:
+    message: bytes = await rx.arecv()
+    batch: list[bytes] = await rx.arecv_many(10)
+    await tx.asend(memoryview(message))
+    sent: int = await tx.asend_many(batch)
+    async for each in rx:
+        length: int = len(each) + sent + rx.fileno() + tx.fileno()
+        print(length)
+    await tx.asend_obj({"id": await rx.arecv_obj()})
+    await shmring.aio.ready(tx)
+    shmring.aio.use(None)
+    return shmring.aio.backend()
+
+
 def run() -> None:
     with make() as ring, ring.producer(wait="park") as tx, ring.consumer("all", start="latest", wait=WaitPolicy(held=5)) as rx:
         producers: list[Producer] = shmring.wait([tx], timeout=0)
