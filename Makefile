@@ -4,7 +4,7 @@
 #   make test     all tests but those marked soak; MARKS="" runs everything
 #   make test-pythons   CPython's own queue tests against shmring's queues, with each Python from 3.10 on that is installed
 #   make models   check the Spin models of the protocols, all sizes and mutants (needs spin and gcc)
-#   make bench    measure, and write docs/benchmarks.md
+#   make bench    measure, in at most 12 minutes, and write docs/benchmarks.md, its pictures and docs/report/results.json
 #   make fuzz     damage rings under everybody who uses them; MUTATIONS=10000000 and SEED=1 set how much
 #   make soak     everything at once with random kills, for HOURS=8, and a report in build/soak; then the other long tests
 #   make deaths   kill and stop participants at each instruction of each operation: up to two hours of two CPUs
@@ -61,8 +61,17 @@ test-pythons: $(BUILT)
 models:
 	$(PYTHON) models/run.py
 
-bench: $(BUILT)
-	$(BIN)/python -m bench --write-docs
+# The others to compare with, one by one: what cannot be installed here is reported as missing. Slow and large ones come
+# from nowhere but here, so that the tests do without.
+PEERS := pyzmq faster-fifo iceoryx2 msgq-ipc membridge kickmsg eclipse-zenoh uvloop pyaeron
+
+$(VENV)/peers: $(VENV)/installed
+	for peer in $(PEERS); do $(BIN)/python -m pip install --quiet --only-binary :all: $$peer || echo "without $$peer" >&2; done
+	touch $@
+
+bench: $(BUILT) $(VENV)/peers
+	$(BIN)/python -m bench --docs docs
+	-$(BIN)/python docs/img/report_screens.py docs/report/results.json
 
 fuzz: $(BUILT)
 	$(BIN)/python tests/fuzz/campaign.py --mutations $(MUTATIONS) --seed $(SEED)

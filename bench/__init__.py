@@ -1,7 +1,9 @@
 """Benchmarks: shmring against the native limit and against what Python users have today.
 
-`python -m bench --help` says how to run them, `shapes.py` what is measured, `contenders/` who takes part,
-`native/` is the C that sets the limit. `python -m bench --write-docs` writes docs/benchmarks.md.
+`shmring bench` and `python -m bench` are the same (`--help` says how to run them): this folder is installed as
+`shmring.bench`, so that nothing in it may say its own name. `shapes.py` says what is measured, `contenders/` who takes part,
+`native/` is the C that sets the limit. `make bench` writes docs/benchmarks.md, its pictures and docs/report/results.json, which
+`schema.json` describes; `page.py` makes the interactive report.
 
 How a run works: two processes (or more: `several.py`; or one: `crowd.py`), each pinned to a core, warm up
 together (every message compared in full), report ready, get a line to start, run one timed loop, and print

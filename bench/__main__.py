@@ -1,125 +1,143 @@
-"""`python -m bench`: runs the benchmarks, prints the tables, keeps the JSON, and on request writes
-docs/benchmarks.md.
-"""
+"""`python -m bench` and `shmring bench`: runs the benchmarks, prints the tables, keeps the JSON, writes the reports."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
-from . import contenders, extras, machine, report, rounds
+from . import contenders, extras, machine, options, page, progress, report, rounds, summary
 from .shapes import SHAPES, all_cases
 from .summary import Results
 
-RESULTS = Path(__file__).parent / "results"
+SCHEMA = 2
+QUICK = {"rounds": 3, "seconds": 0.05, "minutes": 1.8}
+FULL = {"rounds": 7, "seconds": 0.15, "minutes": 11.0}
 
 
-def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description="Measures shmring beside the native limit and the usual Python ways, on two pinned cores",
-        epilog="shapes: "
-        + "; ".join(f"{name}: {text}" for name, text in SHAPES.items())
-        + ". contenders: "
-        + ", ".join(contenders.NAMES),
-    )
-    parser.add_argument("--quick", action="store_true", help="fewer sizes, 3 rounds, short runs: under 90 s")
-    parser.add_argument("--shapes", metavar="A,B", help="only these shapes (see below)")
-    parser.add_argument("--contenders", metavar="A,B", help="only these contenders (see below)")
-    parser.add_argument(
-        "--rounds", type=int, metavar="N", help="runs of each case and contender (default 7, quick 3)"
-    )
-    parser.add_argument(
-        "--seconds", type=float, metavar="S", help="length of one run (default 0.15, quick 0.05)"
-    )
-    parser.add_argument(
-        "--timeout", type=float, default=30, metavar="S", help="a run longer than this is a failure (30)"
-    )
-    parser.add_argument(
-        "--cpus", metavar="A,B", help="cores for producer and consumer (default: two of different cores)"
-    )
-    parser.add_argument(
-        "--output", type=Path, metavar="FILE", help="results as JSON (default bench/results/<time>.json)"
-    )
-    parser.add_argument(
-        "--from", dest="source", type=Path, metavar="FILE", help="measure nothing, report these results"
-    )
-    parser.add_argument(
-        "--write-docs", action="store_true", help="write docs/benchmarks.md and its plots in docs/img/"
-    )
-    parsed = parser.parse_args(argv)
-    parsed.shapes = _chosen(parser, "shape", parsed.shapes, tuple(SHAPES))
-    parsed.contenders = _chosen(parser, "contender", parsed.contenders, contenders.NAMES)
-    if parsed.rounds is not None and parsed.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    if parsed.cpus:
-        try:
-            parsed.cpus = [int(cpu) for cpu in parsed.cpus.split(",")]
-        except ValueError:
-            parsed.cpus = []
-        if len(parsed.cpus) != 2:
-            parser.error("--cpus takes two numbers, for example 0,1")
-    return parsed
+class WrongUsage(ValueError):
+    """The options do not fit together; the text says which and why."""
 
 
-def _chosen(
-    parser: argparse.ArgumentParser, what: str, given: str | None, known: tuple[str, ...]
-) -> list[str]:
-    chosen = given.split(",") if given else list(known)
-    for name in chosen:
+def chosen(what: str, given: str | None, known: tuple[str, ...]) -> list[str]:
+    names = given.split(",") if given else list(known)
+    for name in names:
         if name not in known:
-            parser.error(f"no {what} {name!r}; there are {', '.join(known)}")
-    return chosen
+            raise WrongUsage(f"no {what} {name!r}; there are {', '.join(known)}")
+    return names
 
 
-def measure(options: argparse.Namespace) -> dict:
-    """Everything, as the JSON document that is kept."""
-    cpus = options.cpus or machine.two_cores()
-    round_count = options.rounds or (3 if options.quick else 7)
-    seconds = options.seconds or (0.05 if options.quick else 0.15)
+def plan_of(args: argparse.Namespace) -> rounds.Plan:
+    default = QUICK if args.quick else FULL
+    cpus = machine.two_cores()
+    if args.cpus:
+        try:
+            first, second = (int(cpu) for cpu in args.cpus.split(","))
+        except ValueError:
+            raise WrongUsage(f"--cpus {args.cpus}: two numbers are needed, for example 0,1") from None
+        cpus = [first, second]
+    if args.rounds is not None and args.rounds < 1:
+        raise WrongUsage(f"--rounds {args.rounds}: at least 1 is needed")
+    minutes = default["minutes"] if args.minutes is None else args.minutes
+    return rounds.Plan(
+        cpus, int(args.rounds or default["rounds"]), args.seconds or default["seconds"], args.timeout, minutes * 60
+    )
+
+
+def measure(args: argparse.Namespace) -> dict:
+    """Everything, as the JSON document that is kept: schema.json describes it."""
+    shapes = chosen("shape", args.shapes, tuple(SHAPES))
+    names = chosen("contender", args.contenders, contenders.NAMES)
+    plan = plan_of(args)
     began = time.time()
     document = {
-        "schema": 1,
+        "schema": SCHEMA,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began)),
-        "quick": options.quick,
-        "rounds": round_count,
-        "seconds_per_run": seconds,
-        "machine": machine.describe(cpus),
+        "quick": args.quick,
+        "rounds": plan.rounds,
+        "seconds_per_run": plan.seconds,
+        "machine": machine.describe(plan.cpus, (contenders.load(name).PACKAGE for name in contenders.NAMES)),
     }
-    cases = [case for case in all_cases(options.quick) if case.shape in options.shapes]
-    progress = report.Progress()
-    with progress:
-        progress("import time, control pages, memcpy")
-        document["extras"] = extras.measure(round_count, cpus, options.contenders)
-        document["entries"] = rounds.run_all(
-            cases, options.contenders, round_count, cpus, seconds, options.timeout, progress
-        )
+    cases = [case for case in all_cases(args.quick) if case.shape in shapes]
+    with progress.Line(plan.budget) as line:
+        line("import time, control pages, memcpy")
+        document["extras"] = extras.measure(plan.rounds, plan.cpus, names)
+        document["entries"] = rounds.run_all(cases, names, plan, line)
     document["took_seconds"] = round(time.time() - began, 1)
     return document
 
 
-def main(argv: list[str] | None = None) -> int:
-    options = arguments(argv)
-    if options.source:
-        document = json.loads(options.source.read_text())
+def print_list() -> None:
+    print("shapes:")
+    for name, text in SHAPES.items():
+        print(f"  {name:16}{text}")
+    print("contenders:")
+    for name in contenders.NAMES:
+        contender = contenders.load(name)
+        print(f"  {name:16}{contender.missing() or contender.LABEL}")
+
+
+def read(paths: list[Path]) -> dict:
+    documents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    for path, document in zip(paths, documents, strict=True):
+        if document.get("schema") != SCHEMA:
+            raise WrongUsage(f"{path}: results of schema {document.get('schema')}; this version reads schema {SCHEMA}")
+    return summary.merged(documents)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Carry out one command line; returns the exit status: 1 if a contender failed where it should not."""
+    if args.list:
+        print_list()
+        return 0
+    if args.sources:
+        document = read(args.sources)
+        output = args.output
     else:
-        document = measure(options)
-        output = options.output or RESULTS / f"{document['started'].replace(':', '')}.json"
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        output = args.output or (args.docs / "report" / "results.json" if args.docs else Path(f"shmring-bench-{stamp}.json"))
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(document, indent=1))
-        print(f"results: {output}", file=sys.stderr)
+        if not os.access(output.parent, os.W_OK):  # better now than in eleven minutes
+            raise WrongUsage(f"{output}: no right to write there; --output names another file")
+        document = measure(args)
     results = Results(document)
     report.print_tables(results)
-    if options.write_docs:
-        for path in report.write_docs(results):
-            print(f"wrote {path}", file=sys.stderr)
+    written = []
+    if output:  # with --from only where it was asked for
+        output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        written.append(output)
+    if args.html or not args.docs:
+        target = args.html or (output or args.sources[0]).with_suffix(".html")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(page.text(results), encoding="utf-8")
+        written.append(target)
+    if args.docs:
+        written += report.write_docs(results, args.docs)
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
     failed = [entry for entry in document["entries"] if entry["status"] == "failed"]
     for entry in failed:
         print(f"failed: {entry['label']} {entry['id']}: {entry['reason']}", file=sys.stderr)
-    return 1 if failed else 0
+    return 1 if any(entry["contender"] in rounds.JUDGED for entry in failed) else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=options.DESCRIPTION,
+        epilog=options.EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    options.add_options(parser)
+    args = parser.parse_args(argv)
+    try:
+        return run(args)
+    except (WrongUsage, summary.MixedMachines, OSError) as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -12,19 +12,17 @@ recv_many after each half lap, outside the clock.
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
 from itertools import cycle, islice, repeat
 from typing import Any
 
 from . import payload
 from .shapes import Case
+from .span import Start, clock
 
 RECORD_HEADER = 16
-clock = time.perf_counter_ns
 
 
-def run(end: Any, case: Case, start: Callable[[], None]) -> dict:
+def run(end: Any, case: Case, start: Start) -> dict:
     """`count` laps. Returns the median lap's nanoseconds per send and per recv."""
     lap = case.capacity // (case.size + RECORD_HEADER)
     half = lap // 2
@@ -34,8 +32,7 @@ def run(end: Any, case: Case, start: Callable[[], None]) -> dict:
     for message in islice(sent, lap // 4):
         send(message)
     drain(lap // 4)
-    start()
-    began = clock()
+    span = start()
     send_ns, recv_ns = [], []
     for i in range(case.count + 1):
         sending = receiving = 0
@@ -55,10 +52,4 @@ def run(end: Any, case: Case, start: Callable[[], None]) -> dict:
             send_ns.append(sending / (2 * half))
             recv_ns.append(receiving / (2 * half))
     wrong += sum(recv() != message for message in islice(expected, lap // 4))
-    return {
-        "start_ns": began,
-        "end_ns": clock(),
-        "wrong": wrong,
-        "send_ns": statistics.median(send_ns),
-        "recv_ns": statistics.median(recv_ns),
-    }
+    return span.result(wrong, send_ns=statistics.median(send_ns), recv_ns=statistics.median(recv_ns))

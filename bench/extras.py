@@ -62,7 +62,7 @@ def control_bytes() -> int:
 def memcpy_rate(size: int, cpu: int | None) -> float:
     """GB/s of memcpy on one core, private memory to private memory."""
     count = max(4, 400_000_000 // size)
-    program = native.SOURCES / "bin" / "memcpy"
+    program = native.programs() / "memcpy"
     done = subprocess.run(
         [str(program), f"size={size}", f"count={count}", f"cpu={'' if cpu is None else cpu}"],
         input="go\n",

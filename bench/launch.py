@@ -17,18 +17,27 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
 from . import contenders, several
-from .machine import ROOT
+from .machine import IS_SOURCE_TREE, ROOT
 from .shapes import Case
 
 _serial = itertools.count()
 
+# Where the workers start: `-m` looks there first. Never the folder of an installed shmring, whose modules would stand
+# before those of the standard library that have the same names.
+FOLDER = ROOT if IS_SOURCE_TREE else Path("/")
+
 
 class RunFailed(Exception):
     """A contender crashed, hung or moved wrong bytes; the text says which."""
+
+
+class RunHung(RunFailed):
+    """It took longer than it was given, and was ended."""
 
 
 def run(contender_name: str, case: Case, cpus: list[int | None], timeout: float) -> dict[str, dict]:
@@ -43,7 +52,7 @@ def run(contender_name: str, case: Case, cpus: list[int | None], timeout: float)
 
         def worker(role: str, number: int = 0) -> list[str]:
             fixed = [contender_name, name, json.dumps(cpus), str(tickets), case.to_json()]
-            return [sys.executable, "-m", "bench.worker", role, str(number), *fixed]
+            return [sys.executable, "-m", f"{__package__}.worker", role, str(number), *fixed]
 
         if contender.KIND == "inherit":
             return run_processes([worker("family")], case, timeout, tickets)
@@ -73,10 +82,20 @@ def run_processes(
     """Each command prints "ready", waits for a line, and prints its result; or, for a family, all results in one."""
     deadline = time.monotonic() + timeout
     with tempfile.TemporaryFile("w+") as complaints:
-        processes = [_start(command, complaints, inherited) for command in commands]
+        processes: list[subprocess.Popen[str]] = []
+        try:
+            for command in commands:
+                processes.append(_start(command, complaints, inherited))
+        except OSError as error:
+            for process in processes:
+                _end(process, grace=0)
+            raise RunFailed(f"cannot be started: {error}") from error
         lines: queue.Queue[tuple[int, str]] = queue.Queue()
-        for i, process in enumerate(processes):
-            threading.Thread(target=_forward, args=(i, process, lines), daemon=True).start()
+        forwarders = [
+            threading.Thread(target=_forward, args=(i, process, lines), daemon=True) for i, process in enumerate(processes)
+        ]
+        for forwarder in forwarders:
+            forwarder.start()
         try:
             _collect(len(processes), lines, deadline, complaints)  # "ready" from each
             for process in processes:
@@ -87,15 +106,25 @@ def run_processes(
         except BrokenPipeError:
             raise RunFailed(f"ended before the start: {_tail(complaints)}") from None
         finally:
-            for process in processes:
+            for process, forwarder in zip(processes, forwarders, strict=True):
                 _end(process)
+                forwarder.join()  # all that could write into its pipe has been ended
+                assert process.stdout
+                process.stdout.close()
     sides = several.combined(case, results[0] if len(results) == 1 else results)
+    if lost := sum(result.get("lost", 0) for result in _all(results)):
+        raise RunFailed(f"lost {lost} of {case.warmup + case.count} messages")
     wrong = sum(side["wrong"] for side in sides.values())
     if wrong:
         raise RunFailed(
             f"content check: {wrong} wrong of {case.warmup + case.count} messages of {case.size} bytes"
         )
     return sides
+
+
+def _all(results: list[Any]) -> list[dict]:
+    """The results of all seats; a family has them in one."""
+    return [each for result in results for each in (result if isinstance(result, list) else [result])]
 
 
 def _start(command: list[str], complaints: IO[str], inherited: int | None) -> subprocess.Popen[str]:
@@ -107,7 +136,7 @@ def _start(command: list[str], complaints: IO[str], inherited: int | None) -> su
         text=True,
         start_new_session=True,
         pass_fds=() if inherited is None else (inherited,),
-        cwd=ROOT,
+        cwd=FOLDER,
     )
 
 
@@ -125,7 +154,7 @@ def _collect(count: int, lines: Any, deadline: float, complaints: IO[str]) -> li
         try:
             i, line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
         except queue.Empty:
-            raise RunFailed(f"timed out {_tail(complaints)}".strip()) from None
+            raise RunHung(f"timed out {_tail(complaints)}".strip()) from None
         if line:
             got[i] = line
         elif i not in got:

@@ -20,12 +20,10 @@ from typing import Any
 
 from . import payload
 from .shapes import KIB, Case
+from .span import Start, clock
 
 STRIDE = 256
 LARGE = 256 * KIB
-
-Start = Callable[[], None]
-clock = time.perf_counter_ns
 
 
 def oneway_producer(end: Any, case: Case, start: Start) -> dict:
@@ -33,12 +31,11 @@ def oneway_producer(end: Any, case: Case, start: Start) -> dict:
     send = end.send
     for message in islice(cycle(messages), case.warmup):
         send(message)
-    start()
-    began = clock()
+    span = start()
     for _ in range(case.count // len(messages)):
         for message in messages:
             send(message)
-    return {"start_ns": began, "end_ns": clock(), "wrong": 0}
+    return span.result()
 
 
 def oneway_consumer(end: Any, case: Case, start: Start) -> dict:
@@ -46,8 +43,7 @@ def oneway_consumer(end: Any, case: Case, start: Start) -> dict:
     recv = end.recv
     wrong = sum(recv() != message for message in islice(cycle(expected), case.warmup))
     kept = []
-    start()
-    began = clock()
+    span = start()
     if case.size >= LARGE:
         for _ in range(case.count):
             kept.append(recv()[:8])
@@ -60,10 +56,10 @@ def oneway_consumer(end: Any, case: Case, start: Start) -> dict:
             kept.append(message)
         for _ in repeat(None, case.count % stride):
             recv()
-    ended = clock()
+    span.stop()
     last_of = range(stride - 1, case.count, stride)
     wrong += sum(message != expected[i % len(expected)] for i, message in zip(last_of, kept, strict=True))
-    return {"start_ns": began, "end_ns": ended, "wrong": wrong}
+    return span.result(wrong)
 
 
 def many_producer(end: Any, case: Case, start: Start) -> dict:
@@ -71,11 +67,10 @@ def many_producer(end: Any, case: Case, start: Start) -> dict:
     send_many = end.send_many
     for _ in range(case.warmup // len(messages)):
         send_many(messages)
-    start()
-    began = clock()
+    span = start()
     for _ in range(case.count // len(messages)):
         send_many(messages)
-    return {"start_ns": began, "end_ns": clock(), "wrong": 0}
+    return span.result()
 
 
 def many_consumer(end: Any, case: Case, start: Start) -> dict:
@@ -90,18 +85,17 @@ def many_consumer(end: Any, case: Case, start: Start) -> dict:
             received += 1
     kept = []
     received, next_kept = 0, 0
-    start()
-    began = clock()
+    span = start()
     while received < case.count:
         got = recv_many(batch)
         received += len(got)
         if received >= next_kept:
             kept.append((received - 1, got[-1]))
             next_kept = received + STRIDE
-    ended = clock()
+    span.stop()
     wrong += received != case.count
     wrong += sum(message != expected[i % pool] for i, message in kept)
-    return {"start_ns": began, "end_ns": ended, "wrong": wrong}
+    return span.result(wrong)
 
 
 def ping(end: Any, case: Case, start: Start) -> dict:
@@ -114,8 +108,7 @@ def ping(end: Any, case: Case, start: Start) -> dict:
     for message, answer in islice(cycle(pairs), case.warmup):
         send(message)
         wrong += recv() != answer
-    start()
-    began = clock()
+    span = start()
     due = reply = b""
     for message, answer in islice(cycle(pairs), case.count):
         send(message)
@@ -125,20 +118,19 @@ def ping(end: Any, case: Case, start: Start) -> dict:
         due = answer
         reply = recv()
     wrong += reply != due
-    ended = clock()
+    span.stop()
     samples = [b - a for a, b in pairwise(stamps)]
-    return {"start_ns": began, "end_ns": ended, "wrong": wrong, "samples_ns": samples}
+    return span.result(wrong, samples_ns=samples)
 
 
 def pong(end: Any, case: Case, start: Start) -> dict:
     send, recv = end.send, end.recv
     for _ in repeat(None, case.warmup):
         send(recv())
-    start()
-    began = clock()
+    span = start()
     for _ in repeat(None, case.count):
         send(recv())
-    return {"start_ns": began, "end_ns": clock(), "wrong": 0}
+    return span.result()
 
 
 def thinking_ping(end: Any, case: Case, start: Start) -> dict:
@@ -152,8 +144,7 @@ def thinking_ping(end: Any, case: Case, start: Start) -> dict:
     send, recv, think = end.send, end.recv, case.think_ns
     samples = []
     wrong = 0
-    start()
-    began = clock()
+    span = start()
     for message, answer in islice(cycle(zip(sent, expected, strict=True)), case.count):
         resume = clock() + think
         while clock() < resume:
@@ -163,85 +154,130 @@ def thinking_ping(end: Any, case: Case, start: Start) -> dict:
         reply = recv()
         samples.append(clock() - sent_at - think)
         wrong += reply != answer
-    return {"start_ns": began, "end_ns": clock(), "wrong": wrong, "samples_ns": samples}
+    return span.result(wrong, samples_ns=samples)
 
 
 def thinking_pong(end: Any, case: Case, start: Start) -> dict:
     send, recv, think = end.send, end.recv, case.think_ns
-    start()
-    began = clock()
+    span = start()
     for _ in repeat(None, case.count):
         message = recv()
         resume = clock() + think
         while clock() < resume:
             pass
         send(message)
-    return {"start_ns": began, "end_ns": clock(), "wrong": 0}
+    return span.result()
 
 
 def array_producer(end: Any, case: Case, start: Start) -> dict:
     send_array = end.send_array
     for i in range(case.warmup):
         send_array(payload.array_value(i))
-    start()
-    began = clock()
+    span = start()
     spoiled = 1 if case.spoil else -1
     for i in range(case.count):
         send_array(payload.array_value(i + (i == spoiled)))
-    return {"start_ns": began, "end_ns": clock(), "wrong": 0}
+    return span.result()
 
 
 def array_consumer(end: Any, case: Case, start: Start) -> dict:
     recv_array = end.recv_array
     wrong = sum(recv_array() != payload.array_sum(i, case.size) for i in range(case.warmup))
-    start()
-    began = clock()
+    span = start()
     sums = [recv_array() for _ in range(case.count)]
-    ended = clock()
+    span.stop()
     wrong += sum(total != payload.array_sum(i, case.size) for i, total in enumerate(sums))
-    return {"start_ns": began, "end_ns": ended, "wrong": wrong}
+    return span.result(wrong)
+
+
+def records_producer(end: Any, case: Case, start: Start) -> dict:
+    blocks = payload.record_blocks(case, case.spoil)
+    write = end.write
+    for block in islice(cycle(blocks), case.warmup // case.batch):
+        write(block)
+    span = start()
+    for block in islice(cycle(blocks), case.count // case.batch):
+        write(block)
+    return span.result()
+
+
+def records_consumer(end: Any, case: Case, start: Start) -> dict:
+    """A read may give fewer records than a block has, and does not when the producer writes whole blocks."""
+    import numpy
+
+    stream = numpy.concatenate(payload.record_blocks(case))
+    read, batch = end.read, case.batch
+
+    def is_wrong(first: int, got: Any) -> bool:
+        return not numpy.array_equal(stream.take(range(first, first + len(got)), mode="wrap"), got)
+
+    wrong = received = 0
+    while received < case.warmup:
+        got = read(min(batch, case.warmup - received))
+        wrong += is_wrong(received, got)
+        received += len(got)
+    kept = []
+    received = number = 0
+    span = start()
+    while received < case.count:
+        got = read(min(batch, case.count - received))
+        if number % 16 == 0:
+            kept.append((received, got))
+        received += len(got)
+        number += 1
+    span.stop()
+    wrong += sum(is_wrong(first, got) for first, got in kept)
+    return span.result(wrong)
+
+
+def aio_producer(end: Any, case: Case, start: Start) -> dict:
+    from . import aio  # asyncio takes its time to import, and no other run needs it
+
+    return aio.ping(end, case, start)
+
+
+def aio_consumer(end: Any, case: Case, start: Start) -> dict:
+    from . import aio
+
+    return aio.pong(end, case, start)
 
 
 def untouched_producer(end: Any, case: Case, start: Start) -> dict:
     end.reserve_each(case.warmup)
-    start()
-    began = clock()
+    span = start()
     end.reserve_each(case.count)
-    return {"start_ns": began, "end_ns": clock(), "wrong": 0}
+    return span.result()
 
 
 def untouched_consumer(end: Any, case: Case, start: Start) -> dict:
     end.peek_each(case.warmup)
-    start()
-    began = clock()
+    span = start()
     last_size = end.peek_each(case.count)
-    return {"start_ns": began, "end_ns": clock(), "wrong": int(last_size != case.size)}
+    return span.result(last_size != case.size)
 
 
 def wakeup_producer(end: Any, case: Case, start: Start) -> dict:
     messages = payload.build(case, case.spoil)
     send = end.send
     stamps = []
-    start()
-    began = clock()
+    span = start()
     for message in islice(cycle(messages), case.count):
         time.sleep(case.idle_ns / 1e9)
         stamps.append(clock())
         send(message)
-    return {"start_ns": began, "end_ns": clock(), "wrong": 0, "stamps_ns": stamps}
+    return span.result(stamps_ns=stamps)
 
 
 def wakeup_consumer(end: Any, case: Case, start: Start) -> dict:
     recv = end.recv
     got, stamps = [], []
-    start()
-    began, cpu = clock(), time.process_time_ns()
+    span = start()
     for _ in range(case.count):
         got.append(recv())
         stamps.append(clock())
-    cpu, ended = time.process_time_ns() - cpu, clock()
+    span.stop()
     wrong = sum(a != b for a, b in zip(got, cycle(payload.build(case)), strict=False))
-    return {"start_ns": began, "end_ns": ended, "wrong": wrong, "stamps_ns": stamps, "cpu_ns": cpu}
+    return span.result(wrong, stamps_ns=stamps)
 
 
 LOOPS: dict[str, dict[str, Callable[[Any, Case, Start], dict]]] = {
@@ -250,6 +286,10 @@ LOOPS: dict[str, dict[str, Callable[[Any, Case, Start], dict]]] = {
     "pingpong-spin": {"producer": ping, "consumer": pong},
     "pingpong-park": {"producer": thinking_ping, "consumer": thinking_pong},
     "array": {"producer": array_producer, "consumer": array_consumer},
+    "object": {"producer": oneway_producer, "consumer": oneway_consumer},
+    "object-many": {"producer": many_producer, "consumer": many_consumer},
+    "records": {"producer": records_producer, "consumer": records_consumer},
+    "aio": {"producer": aio_producer, "consumer": aio_consumer},
     "untouched": {"producer": untouched_producer, "consumer": untouched_consumer},
     "wakeup": {"producer": wakeup_producer, "consumer": wakeup_consumer},
     "idle": {"producer": wakeup_producer, "consumer": wakeup_consumer},

@@ -1,4 +1,4 @@
-"""The plots of docs/benchmarks.md."""
+"""The plots as pictures, for README and docs/benchmarks.md: the panels of the report page, drawn by matplotlib."""
 
 from __future__ import annotations
 
@@ -10,98 +10,80 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, FuncFormatter, NullLocator
 
-from .rows import size_text
-from .shapes import SHAPES
-from .summary import QUANTILES, Results, median, series, spread
+from . import panels
+from .panels import COLOURS, WIDE, Panel
+from .rows import time_text
+from .summary import Results
 
-COLOURS = {
-    "native": "#222222",
-    "native_lamport": "#999999",
-    "shmring": "#d62728",
-    "mp_queue": "#1f77b4",
-    "mp_pipe": "#2ca02c",
-    "mqueue": "#9467bd",
-}
+DASHES = {"dash": "--"}
+MOST_CURVES = 16
 
 
 def draw_all(results: Results, folder: Path) -> list[Path]:
-    """Every plot there are figures for."""
-    drawn = []
-    if results.entries("oneway"):
-        drawn.append(_save(throughput(results), folder / "throughput.png"))
-    if results.entries("pingpong-spin") or results.entries("pingpong-park"):
-        drawn.append(_save(latency(results), folder / "latency.png"))
-    return drawn
+    """Every picture there are figures for."""
+    drawn = {panel["id"]: panel for panel in panels.panels(results)}
+    pictures = {
+        "throughput": ("throughput-messages", "throughput-bytes"),
+        "latency": ("percentiles-pingpong-spin", "percentiles-pingpong-park", "percentiles-wakeup"),
+        "topologies": ("mpmc", "object"),
+        "cost": ("cpu", "idle"),
+    }
+    paths = []
+    for name, ids in pictures.items():
+        if found := [drawn[panel_id] for panel_id in ids if panel_id in drawn]:
+            paths.append(_save(picture(found), folder / f"{name}.png"))
+    return paths
+
+
+def picture(found: list[Panel]) -> plt.Figure:
+    figure, all_axes = plt.subplots(1, len(found), figsize=(5.6 * len(found), 5.4), squeeze=False)
+    for panel, axes in zip(found, all_axes[0], strict=True):
+        _bars(panel, axes) if "bars" in panel else _curves(panel, axes)
+        axes.set_title(panel["title"], fontsize=11)
+        axes.set_ylabel("" if "bars" in panel else panel["y"]["title"])
+        axes.grid(alpha=0.3)
+    return figure
 
 
 def _save(figure: plt.Figure, path: Path) -> Path:
     figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(path, dpi=90, metadata={"Software": None})
     plt.close(figure)
     return path
 
 
-def throughput(results: Results) -> plt.Figure:
-    """Messages/s and GB/s against message size, one send and one recv each, and shmring's batches; bands are
-    quartiles.
-    """
-    figure, (messages, volume) = plt.subplots(1, 2, figsize=(12, 4.8))
-    for name, label in results.contenders().items():
-        if name not in COLOURS:  # has no ring
-            continue
-        _lines(results, "oneway", name, label, "-", messages, volume)
-        if name == "shmring":
-            _lines(results, "oneway-many", name, f"{label}, batches", "--", messages, volume)
-    for axes, title in ((messages, "messages per second"), (volume, "GB per second")):
-        axes.set(xscale="log", yscale="log", xlabel="message size", title=title)
-        sizes = sorted({entry["case"]["size"] for entry in results.entries("oneway")})
-        axes.set_xticks(sizes, [size_text(size) for size in sizes], rotation=45)
-        axes.minorticks_off()
-        axes.grid(alpha=0.3)
-    messages.legend(fontsize=8)
-    return figure
-
-
-def _lines(
-    results: Results, shape: str, name: str, label: str, style: str, messages: Axes, volume: Axes
-) -> None:
-    entries = [entry for entry in results.entries(shape) if entry["contender"] == name and entry["runs"]]
-    if not entries:
-        return
-    sizes = [entry["case"]["size"] for entry in entries]
-    middle = [median(series(entry)) for entry in entries]
-    quartiles = [spread(series(entry)) for entry in entries]
-    for axes, scale in ((messages, [1e9] * len(sizes)), (volume, sizes)):
+def _curves(panel: Panel, axes: Axes) -> None:
+    for curve in panel["curves"][:MOST_CURVES]:
         axes.plot(
-            sizes,
-            [k / ns for k, ns in zip(scale, middle, strict=True)],
-            style,
-            marker=".",
-            color=COLOURS[name],
-            label=label,
+            curve["x"],
+            curve["y"],
+            DASHES.get(curve.get("dash", ""), "-"),
+            marker="" if panel["y"].get("is_time") else ".",
+            color=COLOURS[curve["name"]],
+            linewidth=2.4 if curve["name"] in WIDE else 1.2,
+            label=curve["label"],
         )
-        low = [k / high for k, (_, high) in zip(scale, quartiles, strict=True)]
-        high = [k / low for k, (low, _) in zip(scale, quartiles, strict=True)]
-        axes.fill_between(sizes, low, high, color=COLOURS[name], alpha=0.12, linewidth=0)
+    axes.set(xscale="log", yscale="log" if panel["y"]["log"] else "linear", xlabel=panel["x"]["title"])
+    if ticks := panel["x"].get("ticks"):
+        axes.set_xticks([at for at, _ in ticks], [text for _, text in ticks], rotation=45, fontsize=8)
+        axes.xaxis.set_minor_locator(NullLocator())
+    if panel["y"].get("is_time"):
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda ns, _: time_text(ns)))
+    axes.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.24))
 
 
-def latency(results: Results) -> plt.Figure:
-    """Percentiles of the round trips and of the wake-up."""
-    shapes = [shape for shape in ("pingpong-spin", "pingpong-park", "wakeup") if results.entries(shape)]
-    figure, all_axes = plt.subplots(1, len(shapes), figsize=(4.6 * len(shapes), 4.4), squeeze=False)
-    for axes, shape in zip(all_axes[0], shapes, strict=True):
-        for entry in results.entries(shape):
-            if entry["runs"]:
-                heights = [median(series(entry, name)) / 1e3 for name in QUANTILES]
-                axes.plot(
-                    list(QUANTILES),
-                    heights,
-                    marker="o",
-                    color=COLOURS[entry["contender"]],
-                    label=entry["label"],
-                )
-        axes.set(yscale="log", title=SHAPES[shape].partition(",")[0] + f"\n({shape})", ylabel="µs")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
-    return figure
+def _bars(panel: Panel, axes: Axes) -> None:
+    """Lying bars, one group per setting; the contender stands beside its bar."""
+    lines = [
+        (f"{bar['label']}, {group}" if group else bar["label"], bar["name"], value)
+        for place, group in enumerate(panel["groups"])
+        for bar in panel["bars"]
+        if (value := bar["values"][place]) is not None
+    ]
+    lines.reverse()
+    axes.barh(range(len(lines)), [value for *_, value in lines], color=[COLOURS[name] for _, name, _ in lines])
+    axes.set_yticks(range(len(lines)), [label for label, *_ in lines], fontsize=7)
+    axes.set(xlabel=panel["y"]["title"])
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import TracebackType
 
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
 
 from . import contenders
-from .machine import ROOT
-from .rows import all_rows, rate_text, size_text, time_text
+from .goals import all_rows
+from .rows import rate_text, size_text, time_text
 from .shapes import LATENCY_SHAPES, OWN_SHAPES, RATE_SHAPES, SHAPES, Case
 from .summary import QUANTILES, Results, median, series, spread
 
@@ -32,26 +30,10 @@ SETTINGS = {
     "fanout": "producers - groups",
     "onemulti": "made for producers",
 }
+CPU_SHAPES = ("oneway", "oneway-many", "array", "object", "records", "mpmc", "fanout")
+# Who is there for some shapes only, and missed by nobody in the others.
+GUESTS = ("native_lamport", "shmring_objects", "shmring_queue", "shmring_records", "asyncio_streams", "python_alone")
 ROW_TITLES = ("work", "native", "shmring", "best of the others", "ratio", "goal", "verdict", "note")
-
-
-class Progress:
-    """One line that says what is being measured: live on a terminal, nothing elsewhere."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._status = Status("starting", console=self._console)
-
-    def __enter__(self) -> Progress:
-        if self._console.is_terminal:
-            self._status.start()
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._status.stop()
-
-    def __call__(self, text: str) -> None:
-        self._status.update(text)
 
 
 def _around(values: list[float], text: Callable[[float], str], rate: bool = False) -> str:
@@ -117,11 +99,11 @@ def _crowd_table(entries: list[dict]) -> tuple[list[str], list[list[str]]]:
 
 
 def _absent(results: Results, shape: str) -> list[str]:
-    """Who is not in the table, and why."""
+    """Who is not in the table, and why; who is not in any stands elsewhere."""
     reasons = {
         f"{entry['label']}: {entry['reason']}"
         for entry in results.entries(shape)
-        if entry["status"] in ("failed", "missing") or (entry["status"] == "refused" and _was_expected(entry))
+        if entry["status"] == "failed" or (entry["status"] == "refused" and _was_expected(entry))
     }
     return sorted(reasons)
 
@@ -130,17 +112,45 @@ def _was_expected(entry: dict) -> bool:
     """Whether a reader would look for that contender in that table."""
     if entry["case"]["shape"] in OWN_SHAPES:
         return entry["contender"] == contenders.OWN
-    return entry["contender"] not in ("native_lamport", "python_alone")
+    return entry["contender"] not in GUESTS
+
+
+def missing_contenders(results: Results) -> list[str]:
+    """Contenders that could not take part on this machine."""
+    absent = [entry for entry in results.document["entries"] if entry["status"] == "missing"]
+    return sorted({f"{entry['label']}: {entry['reason']}" for entry in absent})
+
+
+def shape_tables(results: Results) -> Iterable[tuple[str, list[str], list[list[str]], list[str]]]:
+    """(heading, titles, lines, remarks) of the table of every shape, and of the CPU time."""
+    for shape, text in SHAPES.items():
+        if any(entry["status"] in ("ok", "failed") for entry in results.entries(shape)):
+            yield f"{shape}: {text}", *_shape_table(results, shape), _absent(results, shape)
+    if lines := _cpu_lines(results):
+        yield "CPU seconds per million messages, of all processes together", ["messages", *lines.pop(0)], lines, []
+
+
+def _cpu_lines(results: Results) -> list[list[str]]:
+    """Labels first, then a line for each case: what spins pays for its waits too."""
+    entries = [
+        entry
+        for shape in CPU_SHAPES
+        for entry in results.entries(shape)
+        if entry["status"] == "ok" and entry["contender"] != "python_alone"
+    ]
+    labels = {entry["contender"]: entry["label"] for entry in entries}
+    cases = {entry["id"]: {} for entry in entries}  # type: dict[str, dict[str, str]]
+    for entry in entries:
+        cases[entry["id"]][entry["contender"]] = f"{median(series(entry, 'cpu_ns_per_message')) / 1e3:.3g}"
+    lines = [[case, *(found.get(name, "-") for name in labels)] for case, found in cases.items()]
+    return [list(labels.values()), *lines] if lines else []
 
 
 def tables(results: Results) -> Iterable[tuple[str, list[str], list[list[str]], list[str]]]:
-    """(heading, titles, lines, remarks) of every table there are figures for."""
-    rows = all_rows(results)
-    if rows:
+    """Every table there are figures for: the goals first."""
+    if rows := all_rows(results):
         yield "Goals", list(ROW_TITLES), [list(vars(row).values()) for row in rows], []
-    for shape, text in SHAPES.items():
-        if results.entries(shape):
-            yield f"{shape}: {text}", *_shape_table(results, shape), _absent(results, shape)
+    yield from shape_tables(results)
 
 
 def print_tables(results: Results) -> None:
@@ -158,6 +168,8 @@ def print_tables(results: Results) -> None:
         for line in lines:
             table.add_row(*(cell.replace("**", "") for cell in line))
         console.print(table, "")
+    for line in missing_contenders(results):
+        console.print(f"not here: {line}", markup=False, highlight=False)
 
 
 def _markdown(titles: list[str], lines: list[list[str]]) -> str:
@@ -167,7 +179,8 @@ def _markdown(titles: list[str], lines: list[list[str]]) -> str:
     )
 
 
-def _circumstances(results: Results) -> str:
+def circumstances(results: Results) -> list[str]:
+    """Machine, versions, time and cores of a run, a sentence each."""
     document = results.document
     machine = document["machine"]
     floors = sorted(
@@ -176,9 +189,10 @@ def _circumstances(results: Results) -> str:
     where = " of a virtual machine" if machine["virtual"] else ""
     versions = ", ".join(f"{label} {machine[key]}" for key, label in VERSIONS.items() if machine[key])
     lines = [
-        f"{machine['cpu']}, {machine['cores']} cores{where}, {machine['kernel']}",
+        f"{machine['cpu']}, {machine['cores']} cores{where}, {machine['memory_gib']:g} GiB, {machine['kernel']}",
         f"{versions}, {machine['libc']}, {machine['compiler']}",
-        f"{document['started']}, {document['rounds']} rounds of about {document['seconds_per_run']:g} s, "
+        "the others: " + ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if name != "shmring"),
+        f"{document['started']}, up to {document['rounds']} rounds of about {document['seconds_per_run']:g} s, "
         f"{document['took_seconds']:.0f} s in all{', a quick run' if document['quick'] else ''}",
         f"pinned to cores {machine['pinned_to']}, load before the run {machine['load_before']:.2f}",
     ]
@@ -191,32 +205,32 @@ def _circumstances(results: Results) -> str:
             f"{time_text(floors[-1])}, median {time_text(median(floors))}. Where it varies several times "
             "over, the host moved the cores during the run"
         )
-    return "".join(f"- {line}.\n" for line in lines)
+    return lines
 
 
 def document_text(results: Results, plots: list[Path], folder: Path) -> str:
     parts = [
         "# Benchmarks\n",
-        "Written by `make bench` (`python -m bench --write-docs`); do not edit. "
-        "`bench/` has the code, `python -m bench --help` the options.\n",
-        _circumstances(results),
+        "Written by `make bench`; do not edit. `bench/` has the code; `shmring bench` measures your own machine and draws an "
+        "interactive report. [report/results.json](report/results.json) has every figure.\n",
+        "".join(f"- {line}.\n" for line in circumstances(results)),
     ]
     everything = list(tables(results))
     if everything and everything[0][0] == "Goals":
         _, titles, lines, _ = everything.pop(0)
         parts += ["## Goals\n", _markdown(titles, lines)]
     parts += [f"![{path.stem}]({path.relative_to(folder)})\n" for path in plots]
+    if (screen := folder / "img" / "report-light.png").exists():
+        parts += ["The same as the report of `shmring bench` has it:\n", f"![report]({screen.relative_to(folder)})\n"]
     parts += ["## Method\n", METHOD.read_text(encoding="utf-8")]
     for heading, titles, lines, remarks in everything:
-        parts += [
-            f"## {heading}\n",
-            _markdown(titles, lines),
-            "".join(f"- {remark}.\n" for remark in remarks),
-        ]
+        parts += [f"## {heading}\n", _markdown(titles, lines), "".join(f"- {remark}.\n" for remark in remarks)]
+    if missing := missing_contenders(results):
+        parts += ["## Not here\n", "".join(f"- {line}.\n" for line in missing)]
     return "\n".join(part for part in parts if part)
 
 
-def write_docs(results: Results, folder: Path = ROOT / "docs") -> list[Path]:
+def write_docs(results: Results, folder: Path) -> list[Path]:
     """Writes benchmarks.md and img/*.png below `folder`; returns the paths."""
     from . import plots
 

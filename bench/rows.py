@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .shapes import KIB, LATENCY_SHAPES, MIB
 from .summary import Results, median, paired_ratios, series
 
-PEERS = ("mp_queue", "mp_pipe", "mqueue")
+NOT_PEERS = ("native", "native_lamport", "shmring", "shmring_objects", "shmring_queue", "shmring_records", "python_alone")
 
 
 @dataclass
@@ -48,9 +48,12 @@ def size_text(size: int) -> str:
     return f"{size} B"
 
 
-def _best_peer(results: Results, case_id: str, text) -> str:
+def best_peer(results: Results, case_id: str, text: Callable[[float], str]) -> str:
+    """The figure and the name of whoever is fastest (or idlest) of the others."""
     found = [
-        (median(series(entry)), entry["label"]) for name in PEERS if (entry := results.entry(case_id, name))
+        (median(series(entry)), entry["label"])
+        for name in results.contenders()
+        if name not in NOT_PEERS and (entry := results.entry(case_id, name))
     ]
     if not found:
         return "-"
@@ -58,7 +61,7 @@ def _best_peer(results: Results, case_id: str, text) -> str:
     return f"{text(value)} ({label})"
 
 
-def _ratio_text(ratios: list[float]) -> str:
+def ratio_text(ratios: list[float]) -> str:
     return f"{median(ratios):.2f}"
 
 
@@ -71,8 +74,8 @@ def latency_row(results: Results, work: str, case_id: str, goal: float) -> Row |
         work,
         time_text(median(series(native))),
         time_text(median(series(mine))),
-        _best_peer(results, case_id, time_text),
-        _ratio_text(ratios),
+        best_peer(results, case_id, time_text),
+        ratio_text(ratios),
         f"≤ {goal} × native",
         verdict(median(ratios) <= goal),
     )
@@ -99,8 +102,8 @@ def rate_row(results: Results, work: str, case_id: str, goal: float, native_id: 
         work,
         rate_text(median(series(native)), size),
         rate_text(median(series(mine)), size),
-        _best_peer(results, case_id, lambda ns: rate_text(ns, size)),
-        _ratio_text(ratios),
+        best_peer(results, case_id, lambda ns: rate_text(ns, size)),
+        ratio_text(ratios),
         f"≥ {goal} × native",
         verdict(median(ratios) >= goal),
         "; ".join(notes),
@@ -126,7 +129,7 @@ def single_or_multi_row(results: Results, work: str, shape: str, goal: float) ->
         "-",
         f"{text(median(series(multi)))} against {text(median(series(single)))}",
         "-",
-        f"{_ratio_text(ratios)} (speed)",
+        f"{ratio_text(ratios)} (speed)",
         f"≥ {goal} ×",
         verdict(median(ratios) >= goal),
     )
@@ -149,8 +152,8 @@ def shared_row(results: Results) -> Row | None:
         "2 producers + 2 consumers, one shared group, 64 B",
         "-",
         rate_text(ns, 64),
-        _best_peer(results, "mpmc/64/2+2", lambda ns: rate_text(ns, 64)),
-        f"{_ratio_text(ratios)} (of 1+1)" if ratios else "-",
+        best_peer(results, "mpmc/64/2+2", lambda ns: rate_text(ns, 64)),
+        f"{ratio_text(ratios)} (of 1+1)" if ratios else "-",
         "≥ 4 M/s and ≥ 0.3 × this machine's 1+1 rate",
         verdict(reached),
         "; ".join(notes),
@@ -202,7 +205,7 @@ def idle_row(results: Results) -> Row | None:
         "CPU while a consumer waits",
         f"{median(series(native)):.3f} %" if native else "-",
         f"{percent:.3f} %",
-        _best_peer(results, "idle/64", lambda value: f"{value:.3f} %"),
+        best_peer(results, "idle/64", lambda value: f"{value:.3f} %"),
         "-",
         "0 (below 0.1 % of a core)",
         verdict(percent < 0.1),
@@ -228,27 +231,3 @@ def extra_rows(extras: dict) -> Iterable[Row]:
         yield Row(
             "control pages of a default ring", "-", text, "-", "-", "≤ 64 KiB", verdict(occupied <= 64 * KIB)
         )
-
-
-def all_rows(results: Results) -> list[Row]:
-    """The rows there are figures for, in the order of the design."""
-    candidates = [
-        latency_row(results, "round trip 64 B, spinning, p50", "pingpong-spin/64", 1.7),
-        latency_row(results, "round trip 64 B, parked, p50", "pingpong-park/64", 1.1),
-        rate_row(results, "64 B, one `send`/`recv` per message", "oneway/64", 0.25),
-        rate_row(results, "64 B, `send_many`/`recv_many`", "oneway-many/64", 0.7, native_id="oneway/64"),
-        rate_row(results, "16 KiB, copied in and out", f"oneway/{16 * KIB}", 0.95),
-        *(
-            rate_row(results, f"{size_text(size)} arrays, both sides touch every byte", f"array/{size}", 0.95)
-            for size in (256 * KIB, MIB, 4 * MIB)
-        ),
-        untouched_row(results),
-        single_or_multi_row(results, "64 B one way", "onemulti", 0.9),
-        single_or_multi_row(results, "round trip 64 B, spinning, p50", "onemulti-spin", 0.9),
-        shared_row(results),
-        fanout_row(results),
-        latency_row(results, "wake-up after 5 ms idle, p50", "wakeup/64", 1.15),
-        idle_row(results),
-        *extra_rows(results.document.get("extras", {})),
-    ]
-    return [row for row in candidates if row]

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +25,7 @@ from typing import Any
 
 from . import payload
 from .shapes import SEVERAL_SHAPES, Case
-
-Start = Callable[[], None]
-clock = time.perf_counter_ns
+from .span import Start
 
 
 @dataclass(frozen=True)
@@ -80,15 +77,14 @@ def produce(end: Any, case: Case, start: Start, number: int) -> dict:
             for message in messages:
                 send(message)
     rounds = case.count // case.producers // case.pool
-    start()
-    began = clock()
+    span = start()
     if send_many:
         for _ in range(rounds):
             send_many(messages)
     else:
         for message in islice(cycle(messages), rounds * case.pool):
             send(message)
-    return {"start_ns": began, "end_ns": clock(), "wrong": 0}
+    return span.result()
 
 
 def receiver(end: Any, case: Case) -> Callable[[], list[bytes]]:
@@ -121,13 +117,12 @@ def consume(end: Any, case: Case, start: Start, descriptor: int) -> dict:
         wrong += sum(not is_whole(message, expected) for message in receive())
     kept, numbers = [], []
     join, array, kind = b"".join, numpy.frombuffer, numpy.uint64
-    start()
-    began = clock()
+    span = start()
     for _ in blocks(case, descriptor):
         got = receive()
         kept.append(got[-1])
         numbers.append(array(join(got), kind)[::words].copy())
-    ended = clock()
+    span.stop()
     wrong += sum(not is_whole(message, expected) for message in kept)
     seen = numpy.concatenate([numpy.empty(0, kind), *numbers])
     known = seen[seen < len(expected)].astype(int)
@@ -137,7 +132,7 @@ def consume(end: Any, case: Case, start: Start, descriptor: int) -> dict:
             mine = known[known // case.pool == i] % case.pool
             wrong += numpy.count_nonzero(mine != numpy.arange(len(mine)) % case.pool)
     tally = numpy.bincount(known, minlength=len(expected)).tolist()
-    return {"start_ns": began, "end_ns": ended, "wrong": int(wrong), "tally": tally}
+    return span.result(wrong, tally=tally)
 
 
 def is_whole(message: bytes, expected: list[bytes]) -> bool:
@@ -160,7 +155,7 @@ def combined(case: Case, results: list[dict] | dict) -> dict[str, dict]:
     A process that ran alone has one result, which is that of both sides.
     """
     if isinstance(results, dict):
-        return {"producer": {**results, "wrong": 0}, "consumer": results}
+        return {"producer": {**results, "wrong": 0, "cpu_ns": 0}, "consumer": results}
     if case.shape not in SEVERAL_SHAPES:
         return dict(zip(("producer", "consumer"), results, strict=True))
     producers, consumers = results[: case.producers], results[case.producers :]
@@ -169,11 +164,13 @@ def combined(case: Case, results: list[dict] | dict) -> dict[str, dict]:
         "producer": {
             "start_ns": min(result["start_ns"] for result in producers),
             "end_ns": max(result["end_ns"] for result in producers),
+            "cpu_ns": sum(result["cpu_ns"] for result in producers),
             "wrong": 0,
         },
         "consumer": {
             "start_ns": min(result["start_ns"] for result in consumers),
             "end_ns": max(result["end_ns"] for result in consumers),
+            "cpu_ns": sum(result["cpu_ns"] for result in consumers),
             "wrong": wrong,
         },
     }

@@ -12,6 +12,8 @@ KIB, MIB = 1 << 10, 1 << 20
 ONEWAY_SIZES = (8, 64, 256, 1 * KIB, 4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, 1 * MIB, 4 * MIB, 16 * MIB)
 MANY_SIZES = (8, 64, 256, 1 * KIB, 4 * KIB, 16 * KIB)
 ARRAY_SIZES = (256 * KIB, 1 * MIB, 4 * MIB)
+OBJECT_SIZE = 96  # about what pickle makes of one of payload.py's small dicts
+RECORD_SIZE, RECORD_BLOCK = 32, 1000
 QUICK_SIZES = (64, 16 * KIB, 1 * MIB)
 
 # What each shape does, in the words of the report.
@@ -21,18 +23,24 @@ SHAPES = {
     "oneway": "one way, one send and one recv per message, copied in and out",
     "oneway-many": "one way, in batches: send_many and recv_many (elsewhere a pickled list)",
     "array": "float32 arrays: the producer fills every element, the consumer sums every byte",
+    "object": "small dicts: one put and one get each (Python alone: dumps and loads in one process)",
+    "object-many": "small dicts in batches: put_many and get_many (elsewhere one list)",
+    "records": "typed records of 32 bytes, in blocks of 1,000, from array to array",
     "untouched": "reserve/commit and peek/release of a record whose payload nobody touches",
     "wakeup": "from send to the consumer's next line of code, after 5 ms idle",
     "idle": "CPU time of a consumer that waits one second for a message",
     "mpmc": "several producers and the members of one group, one send and one recv per message",
     "mpmc-many": "the same in batches: send_many and recv_many (elsewhere a pickled list)",
-    "fanout": "one producer and three lossless groups of one member; the rate is that of each group",
+    "fanout": "one producer and three consumers that get every message; the rate is that of each",
+    "aio": "round trip of one message between two asyncio programs",
     "onemulti": "one way, one producer: on a ring for many producers, and on one for a single producer",
     "onemulti-spin": "the same, round trip of one message, both sides spinning",
     "crowd": "one send and one recv by themselves, while others are attached and idle",
 }
-LATENCY_SHAPES = ("pingpong-spin", "pingpong-park", "wakeup", "onemulti-spin")
-RATE_SHAPES = ("oneway", "oneway-many", "array", "mpmc", "mpmc-many", "fanout", "onemulti")
+LATENCY_SHAPES = ("pingpong-spin", "pingpong-park", "wakeup", "aio", "onemulti-spin")
+OBJECT_SHAPES = ("object", "object-many")  # messages are Python objects
+BATCH_SHAPES = ("oneway-many", "object-many", "mpmc-many")
+RATE_SHAPES = ("oneway", "oneway-many", "array", *OBJECT_SHAPES, "records", "mpmc", "mpmc-many", "fanout", "onemulti")
 SEVERAL_SHAPES = ("mpmc", "mpmc-many", "fanout")  # any number of processes
 OWN_SHAPES = ("onemulti", "onemulti-spin", "crowd")  # compare shmring with itself
 
@@ -56,6 +64,7 @@ class Case:
     members: int = 1  # of each group
     ring: str = "single"  # shmring: made for a "single" producer or for many ("multi")
     others: int = 0  # crowd: participants that do nothing
+    loop: str = ""  # aio: whose event loop, "asyncio" or "uvloop"
     spoil: bool = False  # the producer flips one byte: a test of the content check
 
     @property
@@ -76,11 +85,23 @@ class Case:
             return f"{self.producers}-{self.groups}"
         if self.shape == "crowd":
             return f"{self.others}-others-{self.groups}-groups"
+        if self.shape == "aio":
+            return self.loop
         return self.ring if self.shape in OWN_SHAPES else ""
 
     @property
     def two_way(self) -> bool:
-        return self.shape in ("pingpong-spin", "pingpong-park", "onemulti-spin")
+        return self.shape in ("pingpong-spin", "pingpong-park", "onemulti-spin", "aio")
+
+    @property
+    def parks(self) -> bool:
+        """Whether the consumer has to sleep in the kernel, so that a poll loop would be another race."""
+        return self.shape in ("pingpong-park", "wakeup", "idle", "aio")
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether processes share a core, so that who waits should let the others run."""
+        return self.producers + self.groups * self.members > 2
 
     @property
     def alone(self) -> bool:
@@ -92,7 +113,7 @@ class Case:
         one.
         """
         if self.shape in RATE_SHAPES and self.shape != "array":
-            step = self.pool * self.producers
+            step = self.batch if self.shape == "records" else self.pool * self.producers
             count = max(1, round(count / step)) * step
         return replace(self, count=count)
 
@@ -135,38 +156,30 @@ def all_cases(quick: bool = False) -> list[Case]:
         cases.append(Case("oneway-many", size, batch=batch, pool=batch))
     for size in sizes(ARRAY_SIZES):
         cases.append(Case("array", size, capacity=capacity_for(size)))
-    # As many records in the ring in both: otherwise the depth of the ring would be measured, not the size of
-    # a record.
-    cases.append(Case("untouched", 64, capacity=4 * KIB))
-    cases.append(Case("untouched", 64, capacity=64 * MIB))
-    cases.append(Case("untouched", 1 * MIB, capacity=64 * MIB))
+    cases.append(Case("object", OBJECT_SIZE))
+    cases.append(Case("object-many", OBJECT_SIZE, batch=256, pool=256))
+    cases.append(Case("records", RECORD_SIZE, batch=RECORD_BLOCK, pool=13))
+    for loop in ("asyncio",) if quick else ("asyncio", "uvloop"):
+        cases.append(Case("aio", 64, capacity=1 * MIB, loop=loop))
+    # As many records in the ring in both: otherwise the depth of the ring would be measured, not the size of a record.
+    for size, capacity in ((64, 4 * KIB), (64, 64 * MIB), (1 * MIB, 64 * MIB)):
+        cases.append(Case("untouched", size, capacity=capacity))
     return cases + cases_of_several(quick)
 
 
 def cases_of_several(quick: bool) -> list[Case]:
     """The cases with more than two participants, and those that they are compared with."""
-    cases = []
-    who = ((2, 2),) if quick else ((1, 1), (2, 2), (4, 1), (1, 4))
-    for shape in ("mpmc", "mpmc-many"):
-        for producers, members in who:
-            cases.append(
-                Case(shape, 64, ring="multi", producers=producers, members=members, batch=256, pool=256)
-            )
+    who = ((2, 2),) if quick else ((1, 1), (2, 2), (4, 1), (1, 4), (4, 4))
+    cases = [
+        Case(shape, 64, ring="multi", producers=producers, members=members, batch=256, pool=256)
+        for shape in ("mpmc", "mpmc-many")
+        for producers, members in who
+    ]
     cases.append(Case("fanout", 64, groups=3, pool=256))
-    for ring in ("single", "multi"):
-        cases.append(Case("onemulti", 64, ring=ring))
-    for ring in ("single", "multi"):
-        cases.append(Case("onemulti-spin", 64, capacity=1 * MIB, wait="spin", ring=ring))
-    for others, groups in ((0, 1), (1, 2), (8, 2), (64, 2), (7, 8), (63, 64)):
-        cases.append(
-            Case(
-                "crowd",
-                64,
-                capacity=256 * KIB,
-                ring="multi",
-                others=others,
-                groups=groups,
-                count=5 if quick else 20,
-            )
-        )
+    cases += [Case("onemulti", 64, ring=ring) for ring in ("single", "multi")]
+    cases += [Case("onemulti-spin", 64, capacity=1 * MIB, wait="spin", ring=ring) for ring in ("single", "multi")]
+    laps = 5 if quick else 20
+    crowds = ((0, 1), (63, 64)) if quick else ((0, 1), (1, 2), (8, 2), (64, 2), (7, 8), (63, 64))
+    for others, groups in crowds:
+        cases.append(Case("crowd", 64, capacity=256 * KIB, ring="multi", others=others, groups=groups, count=laps))
     return cases

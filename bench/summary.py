@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from . import floor
+from . import floor, histogram
+from .histogram import QUANTILES as QUANTILES
 from .shapes import LATENCY_SHAPES, Case
 
-QUANTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 
-
-def figures(case: Case, sides: dict[str, dict]) -> dict[str, float]:
+def figures(case: Case, sides: dict[str, dict]) -> dict[str, Any]:
     """The figures of one run.
 
-    Latency shapes: p50 ... p99.9 in ns. idle: cpu_percent. crowd: send_ns and recv_ns. Others: ns_per_message,
-    from the first send of any producer to the moment every group has its last message.
+    Latency shapes: p50 ... p99.9 and max in ns, and all samples as an encoded HDR histogram. idle: cpu_percent. crowd:
+    send_ns and recv_ns. Others: ns_per_message, from the first send of any producer to the moment every group has its
+    last message, and cpu_ns_per_message, the CPU time of all processes.
     """
     producer, consumer = sides["producer"], sides["consumer"]
     if case.shape == "idle":
@@ -30,11 +31,12 @@ def figures(case: Case, sides: dict[str, dict]) -> dict[str, float]:
             samples = np.subtract(consumer["stamps_ns"], producer["stamps_ns"])
         else:
             samples = np.asarray(producer["samples_ns"])
-        return {
-            name: float(value)
-            for name, value in zip(QUANTILES, np.percentile(samples, [*QUANTILES.values()]), strict=True)
-        }
-    return {"ns_per_message": (consumer["end_ns"] - producer["start_ns"]) / case.count}
+        recorded = histogram.of(samples)
+        return {**histogram.quantiles(recorded), "hdr": histogram.encoded(recorded)}
+    return {
+        "ns_per_message": (consumer["end_ns"] - producer["start_ns"]) / case.count,
+        "cpu_ns_per_message": (producer["cpu_ns"] + consumer["cpu_ns"]) / case.count,
+    }
 
 
 def main_figure(shape: str) -> str:
@@ -68,9 +70,37 @@ def paired_ratios(above: dict, below: dict) -> list[float]:
     Rounds in which the cores were moved in between are left out, unless that leaves none.
     """
     figure = main_figure(above["case"]["shape"])
-    pairs = [(a, b) for a, b in zip(above["runs"], below["runs"], strict=False) if b[figure]]
+    others = {run["round"]: run for run in below["runs"]}
+    pairs = [(run, others[run["round"]]) for run in above["runs"] if run["round"] in others]
+    pairs = [(a, b) for a, b in pairs if b[figure]]
     like = [(a, b) for a, b in pairs if floor.alike(a["floor_ns"], b["floor_ns"])]
     return [a[figure] / b[figure] for a, b in like or pairs]
+
+
+class MixedMachines(ValueError):
+    """Results of different machines were to be put side by side."""
+
+
+def merged(documents: Sequence[dict]) -> dict:
+    """One document of several of the same machine; of a case and contender that is in two, the later one counts.
+
+    Raises MixedMachines: a figure of one machine says nothing beside a figure of another one.
+    """
+    first, *others = documents
+    for other in others:
+        if other["machine"]["identity"] != first["machine"]["identity"]:
+            here, there = (
+                f"{machine['cpu']}, {machine['cores']} cores ({machine['identity']})"
+                for machine in (first["machine"], other["machine"])
+            )
+            raise MixedMachines(f"results of two machines do not go into one report: {here}, and {there}")
+    entries = {(entry["id"], entry["contender"]): entry for document in documents for entry in document["entries"]}
+    return {
+        **documents[-1],
+        "extras": {key: value for document in documents for key, value in document.get("extras", {}).items()},
+        "entries": list(entries.values()),
+        "took_seconds": sum(document["took_seconds"] for document in documents),
+    }
 
 
 class Results:

@@ -10,15 +10,17 @@ all seats, in their order).
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import sys
-from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import contenders, crowd, loops, several
 from .several import Seat
 from .shapes import SEVERAL_SHAPES, Case, case_from_json
+from .span import Span
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 
 def pin(cpu: int | None) -> None:
@@ -26,29 +28,35 @@ def pin(cpu: int | None) -> None:
         os.sched_setaffinity(0, {cpu})
 
 
-def wait_for_start() -> None:
+def wait_for_start() -> Span:
     print("ready", flush=True)
     if not sys.stdin.readline():
         raise SystemExit("the harness went away")
+    return Span()
 
 
 def run_seat(seat: Seat, end: Any, case: Case, start: Any, tickets: int) -> dict:
     if case.shape in SEVERAL_SHAPES:
-        return several.run(seat, end, case, start, tickets)
-    return loops.run(seat.role, end, case, start)
+        result = several.run(seat, end, case, start, tickets)
+    else:
+        result = loops.run(seat.role, end, case, start)
+    return result | {"lost": getattr(end, "lost", 0)}
 
 
 def run_child(seat: Seat, end: Any, case: Case, tickets: int, control: Connection) -> None:
     pin(seat.cpu)
 
-    def start() -> None:
+    def start() -> Span:
         control.send("ready")
         control.recv()
+        return Span()
 
     control.send(run_seat(seat, end, case, start, tickets))
 
 
 def run_family(ends: dict[str, Any], case: Case, cpus: list[int | None], tickets: int) -> list[dict]:
+    import multiprocessing  # takes its time to import, and only a family needs it
+
     first, *others = several.seats(case, cpus)
     fork = multiprocessing.get_context("fork")
     children, controls = [], []
@@ -63,12 +71,13 @@ def run_family(ends: dict[str, Any], case: Case, cpus: list[int | None], tickets
         controls.append(mine)
     pin(first.cpu)
 
-    def start() -> None:
+    def start() -> Span:
         for control in controls:
             control.recv()
         wait_for_start()
         for control in controls:
             control.send("go")
+        return Span()
 
     results = [run_seat(first, ends[first.role], case, start, tickets)]
     results += [control.recv() for control in controls]
@@ -97,6 +106,7 @@ def main(
         end = contender.attach(case, name, role, seat.number)
         result = run_seat(seat, end, case, wait_for_start, int(tickets))
     print(json.dumps(result), flush=True)
+    sys.stdin.read()  # until all have their results: what this one sent may still be on its way out of it
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 from typing import Any
 
-from ..shapes import SEVERAL_SHAPES, Case
+from ..shapes import OBJECT_SHAPES, SEVERAL_SHAPES, Case
 
 LABEL = "mp.Pipe"
+PACKAGE = ""
 KIND = "inherit"
 RING = False
+OFFERS = frozenset(("pingpong-park", "wakeup", "idle", "oneway", "oneway-many", "array", "object", "object-many"))
 
 
 def missing() -> str:
@@ -17,17 +19,15 @@ def missing() -> str:
 
 
 def refuses(case: Case) -> str:
-    return {
-        "pingpong-spin": "cannot spin: a recv waits in the kernel",
-        "untouched": "no zero-copy calls",
-        **dict.fromkeys(SEVERAL_SHAPES, "one writer and one reader: more of them would mix their bytes"),
-    }.get(case.shape, "")
+    return "one writer and one reader: more of them would mix their bytes" if case.shape in SEVERAL_SHAPES else ""
 
 
 class Endpoint:
     def __init__(self, out: Any, back: Any, case: Case) -> None:
         self.send, self.send_many = out.send_bytes, out.send  # a batch is a pickled list
         self.recv, self._recv_list = back.recv_bytes, back.recv
+        if case.shape in OBJECT_SHAPES:
+            self.send, self.recv = out.send, back.recv
         if case.shape == "array":
             import numpy
 

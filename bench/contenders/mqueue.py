@@ -9,8 +9,10 @@ from typing import Any
 from ..shapes import Case
 
 LABEL = "POSIX mqueue"
+PACKAGE = "posix_ipc"
 KIND = "attach"
 RING = False
+OFFERS = frozenset(("pingpong-park", "wakeup", "idle", "oneway", "mpmc"))
 LIMITS = Path("/proc/sys/fs/mqueue")
 
 
@@ -26,15 +28,9 @@ def _limit(name: str) -> int:
 
 def refuses(case: Case) -> str:
     largest = _limit("msgsize_max")
-    if case.size > largest:
+    if case.shape in OFFERS and case.size > largest:
         return f"no message above {largest} bytes (fs.mqueue.msgsize_max)"
-    return {
-        "pingpong-spin": "cannot spin: a receive waits in the kernel",
-        "oneway-many": "no batch call",
-        "untouched": "no zero-copy calls",
-        "mpmc-many": "no batch call",
-        "fanout": "no groups: each message goes to one reader",
-    }.get(case.shape, "")
+    return ""
 
 
 def _names(case: Case, name: str) -> list[str]:

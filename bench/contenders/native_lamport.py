@@ -8,8 +8,10 @@ from ..shapes import Case
 from . import native
 
 LABEL = "native (C), Lamport"
+PACKAGE = native.PACKAGE
 KIND = native.KIND
 RING = native.RING
+OFFERS = frozenset(("oneway", "untouched", "array", "records"))
 
 missing = native.missing
 create = native.create
@@ -17,7 +19,7 @@ remove = native.remove
 
 
 def refuses(case: Case) -> str:
-    if case.shape not in ("oneway", "untouched", "array"):
+    if case.shape not in OFFERS:
         return "differs from native in one-way shapes only"
     return ""
 

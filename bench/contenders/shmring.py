@@ -7,11 +7,13 @@ from importlib.util import find_spec
 from itertools import cycle, islice, repeat
 from typing import Any
 
-from ..shapes import Case
+from ..shapes import OBJECT_SHAPES, SHAPES, Case
 
 LABEL = "shmring"
+PACKAGE = "shmring"
 KIND = "attach"
 RING = True
+OFFERS = frozenset(SHAPES) - {*OBJECT_SHAPES, "records"}
 
 
 def missing() -> str:
@@ -25,7 +27,20 @@ def missing() -> str:
 
 
 def refuses(case: Case) -> str:
+    if case.shape in OBJECT_SHAPES:
+        return "moves bytes; see its objects and its Queue"
+    if case.shape == "aio":
+        from .. import aio
+
+        return aio.missing(case) or ("" if has("Consumer", "arecv") else "this version has no asyncio calls")
     return ""
+
+
+def has(kind: str, method: str) -> bool:
+    """Whether this version of shmring has that call."""
+    import shmring
+
+    return hasattr(getattr(shmring, kind, None), method)
 
 
 def _names(case: Case, name: str) -> list[str]:
@@ -104,6 +119,9 @@ class Endpoint:
     def recv_array(self) -> int:
         with self.rx.peek() as view:
             return int(self.as_words(view.data).sum())
+
+    async def connect(self) -> tuple[Any, Any]:
+        return self.tx.asend, self.rx.arecv
 
     def reserve_each(self, count: int) -> None:
         reserve, size = self.tx.reserve, self.size

@@ -125,9 +125,10 @@ int main(int argc, char **argv)
     run(&job, producing, warmup, work, index, 1);
     wait_for_start();
 
-    const uint64_t start = now_ns(CLOCK_MONOTONIC);
+    const uint64_t start = now_ns(CLOCK_MONOTONIC), cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
     run(&job, producing, count, work, index, 0);
-    const uint64_t end = now_ns(CLOCK_MONOTONIC);
-    printf("{\"start_ns\": %lu, \"end_ns\": %lu, \"count\": %lu, \"wrong\": %lu}\n", start, end, count, job.wrong);
+    const uint64_t end = now_ns(CLOCK_MONOTONIC), cpu_end = now_ns(CLOCK_PROCESS_CPUTIME_ID);
+    printf("{\"start_ns\": %lu, \"end_ns\": %lu, \"cpu_ns\": %lu, \"count\": %lu, \"wrong\": %lu}\n", start, end,
+           cpu_end - cpu, count, job.wrong);
     return 0;
 }

@@ -112,11 +112,11 @@ int main(int argc, char **argv)
     run(&job, producing, warmup, wait);
     wait_for_start();
 
-    const uint64_t start = now_ns(CLOCK_MONOTONIC);
+    const uint64_t start = now_ns(CLOCK_MONOTONIC), cpu = now_ns(CLOCK_PROCESS_CPUTIME_ID);
     run(&job, producing, count, wait);
-    const uint64_t end = now_ns(CLOCK_MONOTONIC);
-    printf("{\"start_ns\": %lu, \"end_ns\": %lu, \"count\": %lu, \"wrong\": %lu, \"samples_ns\": [", start, end, count,
-           job.wrong);
+    const uint64_t end = now_ns(CLOCK_MONOTONIC), cpu_end = now_ns(CLOCK_PROCESS_CPUTIME_ID);
+    printf("{\"start_ns\": %lu, \"end_ns\": %lu, \"cpu_ns\": %lu, \"count\": %lu, \"wrong\": %lu, \"samples_ns\": [",
+           start, end, cpu_end - cpu, count, job.wrong);
     for (uint64_t i = 1; producing && i < count; i++)
         printf(i > 1 ? ", %lu" : "%lu", wait == PARK ? job.stamps[i] : job.stamps[i] - job.stamps[i - 1]);
     puts("]}");

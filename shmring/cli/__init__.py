@@ -18,12 +18,12 @@ import sys
 from collections.abc import Sequence
 
 import shmring
-from shmring.cli import demo, recv, send
+from shmring.cli import bench, demo, recv, send
 from shmring.cli.failure import CommandFailed, Terminated, complain, describe, is_heard
 
 __all__ = ["main"]
 
-COMMANDS = (send, recv, demo)
+COMMANDS = (send, recv, demo, bench)
 
 DESCRIPTION = """\
 Messages between processes through a lock-free ring in shared memory.
@@ -37,6 +37,7 @@ examples:
   shmring demo                        two processes, real data, figures
   shmring send quotes day.csv         in one terminal
   shmring recv quotes > copy.csv      in another one, before or after
+  shmring bench --quick               what this machine can do
 
 exit status:
   0 success, 1 failure (the reason is on standard error), 2 wrong usage,

@@ -24,7 +24,7 @@ def test_version_is_that_of_the_package():
     assert run_shmring("--version").stdout.decode() == f"shmring {shmring.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [[], ["send"], ["recv"], ["demo"]], ids=lambda words: " ".join(words) or "shmring")
+@pytest.mark.parametrize("words", [[], ["send"], ["recv"], ["demo"], ["bench"]], ids=lambda words: " ".join(words) or "shmring")
 def test_help_fits_80_columns(words):
     text = run_shmring(*words, "--help").stdout.decode()
     assert "exit status:" in text
@@ -168,6 +168,18 @@ def test_the_demo_without_its_packages_says_what_to_install(bare_environment):
     done = run_shmring("demo", env=bare_environment)
     assert (done.returncode, done.stdout) == (1, b"")
     assert b"pip install 'shmring[cli]'" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_the_benchmarks_without_their_packages_say_what_to_install(bare_environment):
+    done = run_shmring("bench", "--list", env=bare_environment)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"pip install 'shmring[bench]'" in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_the_benchmarks_name_what_they_do_not_know():
+    pytest.importorskip("plotly", reason="the benchmarks need plotly: pip install shmring[bench]")
+    done = run_shmring("bench", "--shapes", "circle")
+    assert done.returncode == 2 and b"no shape 'circle'; there are pingpong-spin" in done.stderr
 
 
 @pytest.mark.parametrize("module", [failure, progress, units], ids=lambda module: module.__name__)

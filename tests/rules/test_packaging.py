@@ -56,11 +56,16 @@ def built(tree):
     return tree / "dist"
 
 
+def listed(tree, folder):
+    """The files below a folder of the fresh clone."""
+    return {str(path.relative_to(tree)) for path in (tree / folder).rglob("*") if path.is_file()}
+
+
 def test_the_sdist_is_the_whole_project(tree, built):
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         packed = {name.partition("/")[2] for name in archive.getnames()}
-    wanted = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
+    wanted = listed(tree, ".")
     kept = ("shmring", "tests", "docs", "bench", "examples", ".ci", "Makefile", "LICENSE", "setup.py", "pyproject.toml")
     missing = {
         name for name in wanted - packed
@@ -73,8 +78,9 @@ def test_the_sdist_is_the_whole_project(tree, built):
 def test_the_wheel_has_what_users_need_and_nothing_else(tree, built):
     (wheel,) = built.glob("*.whl")
     packed = {name for name in zipfile.ZipFile(wheel).namelist() if not name.split("/")[0].endswith(".dist-info")}
-    source = {str(path.relative_to(tree)) for path in (tree / "shmring").rglob("*") if path.is_file()}
+    source = listed(tree, "shmring")
     needed = {name for name in source if name.endswith((".py", ".pyi", ".pxd", ".h", "py.typed"))}
+    needed |= {f"shmring/{name}" for name in listed(tree, "bench")}  # `shmring bench`
     modules = {name.removesuffix(".pyx") for name in source if name.endswith(".pyx")}
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     assert packed == needed | {name + suffix for name in modules}
@@ -89,4 +95,8 @@ def test_the_wheel_works_in_a_clean_environment(built, tmp_path):
     (site / "dependencies.pth").write_text(sysconfig.get_path("platlib") + "\n")
     run(sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", wheel, cwd=tmp_path)
     version, include = run(python, "-c", USE, cwd=tmp_path).split()
+    assert "kickmsg" in run(python, "-m", "shmring", "bench", "--list", cwd=tmp_path)
+    shapes = ("--quick", "--rounds", "1", "--seconds", "0.01", "--shapes", "wakeup", "--contenders", "shmring,mp_pipe")
+    run(python, "-m", "shmring", "bench", *shapes, "--output", "figures.json", cwd=tmp_path)
+    assert {path.name for path in tmp_path.glob("figures.*")} == {"figures.json", "figures.html"}
     assert version in wheel.name and (Path(include) / "shmring" / "layout.h").exists()
