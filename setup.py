@@ -11,7 +11,7 @@ from setuptools import Extension, setup
 
 PORTS = [
     "sigbus", "region", "mapping", "registry", "ring", "waiter", "participant", "sender", "producer", "receiver", "view",
-    "member", "consumer", "observer", "stats", "waitv", "counted", "watch", "sleeper", "codecs/pickled",
+    "member", "consumer", "observer", "stats", "examine", "waitv", "counted", "watch", "sleeper", "codecs/pickled",
     "array_writer", "array_view", "array_reader", "array_consumer", "array_observer",
 ]
 # cmpxchg16b, which every x86-64 machine of the last fifteen years has, inline instead of a call.

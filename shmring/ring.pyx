@@ -264,10 +264,17 @@ cdef class Ring:
         finally:
             self.unpin()
 
-    def stats(self):
-        """A snapshot of the ring: fill, groups with lag and members, participants with their counters. See shmring.stats.Stats."""
+    def stats(self, *, exact=True):
+        """A snapshot of the ring: fill, groups with lag and members, participants with their counters. See shmring.Stats.
+
+        Parameters
+        ----------
+        exact : bool
+            Count every message that a group lags behind, which takes a pass over their headers. False: look at some thousand of
+            them at most and guess the rest (`lag_is_exact` tells), for who looks often or at large rings.
+        """
         from shmring.stats import collect
-        return collect(self)
+        return collect(self, exact)
 
     def close(self):
         """Close this ring's producers and consumers of this process, and unmap it. The ring itself stays. May be repeated.

@@ -1,4 +1,4 @@
-"""The shape of what `Ring.stats()` returns. Every number is a snapshot."""
+"""The shape of what `Ring.stats()` and `shmring.examine` return. Every number is a snapshot."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ class GroupStats:
 
     name: str
     lag: int  # messages that no member has claimed
+    lag_is_exact: bool  # False: stats(exact=False) counted some of them, and guessed the rest
     lag_bytes: int  # bytes they take in the ring, headers included
     head: int  # position; everything before it is claimed
     members: list[int]  # pids of its live members
@@ -28,9 +29,12 @@ class ParticipantStats:
     pid: int
     group: str | None  # a consumer's
     alive: bool
+    parked: bool  # it sleeps: a producer for want of room, others for want of messages
+    held_bytes: int  # how far before the tail the oldest message begins that it has and has not released; 0: none
+    open_bytes: int  # many producers: how far before the tail its open reservation begins; 0: none
     messages: int
     bytes: int  # payload
-    waits: int  # times it found nothing to do and began to wait
+    waits: int  # times it began to wait: a producer because the ring was full, others because it was empty
     parks: int  # times it slept
     wakes: int  # times it woke somebody
     repairs: int  # dead participants that it cleaned up after
@@ -89,3 +93,12 @@ class Stats:
     def as_dict(self) -> dict[str, object]:
         """The same as plain dicts and lists, for JSON."""
         return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something about a ring that is not as it should be."""
+
+    kind: str  # "damaged" | "dead" | "orphaned"
+    offset: int  # bytes from the start of the segment: where it was found
+    text: str

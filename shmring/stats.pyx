@@ -4,27 +4,32 @@ import dataclasses
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.claim cimport claim_lag
 from shmring._core.futex cimport now_ns
-from shmring._core.gate cimport gate_tail
+from shmring._core.gate cimport gate_look_at_intent, gate_tail
 from shmring._core.layout cimport NONE, OK, ROLE_CONSUMER, ROLE_OBSERVER, ROLE_PRODUCER, Fault, RingMap, Slot
 from shmring._core.membership cimport participant_group, participant_is_active, participant_role
 from shmring._core.record cimport record_look_stamped, record_span
 from shmring._core.snapshot cimport (Counters, GroupSnapshot, snapshot_aborted, snapshot_counters, snapshot_group,
-                                     snapshot_hold, snapshot_repairs, snapshot_tail)
+                                     snapshot_hold, snapshot_is_parked, snapshot_lag, snapshot_repairs, snapshot_tail)
 from shmring.member cimport Member
 from shmring.ring cimport Ring
 from shmring.view cimport Loan
 
 from shmring.snapshot import ConsumerStats, GroupStats, ParticipantStats, Pin, Stats
 
+cdef enum:
+    FEW = 4096                      # headers that a count which is to be cheap looks at: some 100 us when all are cache misses
 
-def collect(Ring ring):
-    """A `Stats` of the ring. Each number is read once and may be old when it is returned; nothing is locked or waited for."""
+
+def collect(Ring ring, bint exact=True):
+    """A `Stats` of the ring. Each number is read once and may be old when it is returned; nothing is locked or waited for.
+
+    Cost: a pass over the headers of what each group has not claimed; over few of them if it need not be exact.
+    """
     ring.pin()
     try:
         ring.control.check()
-        return read(ring)
+        return read(ring, <uint64_t> -1 if exact else FEW)
     finally:
         ring.unpin()
 
@@ -58,12 +63,12 @@ def waiting(Ring ring, uint64_t most):
         ring.unpin()
 
 
-cdef object read(Ring ring):
+cdef object read(Ring ring, uint64_t most_headers):
     cdef RingMap map = ring.map
     cdef uint64_t most = 0, hold, tail
     cdef uint32_t number
     map.data = ring.data_mapping(False).address
-    groups = [read_group(ring, &map, number) for number in range(map.n_groups)]
+    groups = [read_group(ring, &map, number, most_headers) for number in range(map.n_groups)]
     groups = [group for group in groups if group is not None]
     for group in groups:
         most = max(most, group.lag_bytes)
@@ -84,7 +89,7 @@ cdef object read(Ring ring):
         repairs=snapshot_repairs(&map),
         aborted=snapshot_aborted(&map),
         groups=groups,
-        participants=[read_participant(ring, number) for number in range(map.n_participants)
+        participants=[read_participant(ring, &map, number, tail) for number in range(map.n_participants)
                       if participant_is_active(&map.participants[number])],
     )
 
@@ -122,15 +127,17 @@ def collect_consumer(Member consumer):
     )
 
 
-cdef object read_group(Ring ring, RingMap* map, uint32_t number):
+cdef object read_group(Ring ring, RingMap* map, uint32_t number, uint64_t most_headers):
     cdef GroupSnapshot group
     cdef uint64_t count = 0
+    cdef bint is_exact
     if not snapshot_group(map, number, &group):
         return None
-    claim_lag(map, group.head, &count)
+    is_exact = snapshot_lag(map, group.head, most_headers, &count)
     return GroupStats(
         name=ring.registry.group_name(number),
         lag=count,
+        lag_is_exact=is_exact,
         lag_bytes=group.tail - group.head,
         head=group.head,
         members=[map.participants[slot].pid for slot in ring.registry.live_members(number)],
@@ -140,9 +147,10 @@ cdef object read_group(Ring ring, RingMap* map, uint32_t number):
     )
 
 
-cdef object read_participant(Ring ring, uint32_t number):
+cdef object read_participant(Ring ring, RingMap* map, uint32_t number, uint64_t tail):
     cdef Slot* slot = &ring.map.participants[number]
     cdef uint32_t group = participant_group(slot)
+    cdef uint64_t hold = snapshot_hold(slot)
     cdef Counters counters
     snapshot_counters(slot, &counters)
     role = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}.get(participant_role(slot), f"role {participant_role(slot)}")
@@ -152,6 +160,9 @@ cdef object read_participant(Ring ring, uint32_t number):
         pid=slot.pid,
         group=ring.registry.group_name(group) if role == "consumer" and group < ring.map.n_groups else None,
         alive=ring.registry.is_alive(number),
+        parked=snapshot_is_parked(map, number),
+        held_bytes=tail - hold if hold != NONE and tail - hold <= map.capacity else 0,
+        open_bytes=gate_look_at_intent(map, number, tail) if map.is_multi and role == "producer" else 0,
         messages=counters.messages,
         bytes=counters.bytes,
         waits=counters.waits,

@@ -2,9 +2,11 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from shmring._core.atomic cimport load_relaxed_u64
+from shmring._core.boundary cimport boundary_find
 from shmring._core.gate cimport gate_tail
-from shmring._core.layout cimport GROUP_ACTIVE, NONE, Group, RingMap, Slot, mark_position
+from shmring._core.layout cimport GROUP_ACTIVE, NONE, OK, Fault, Group, RingMap, Slot, mark_position
 from shmring._core.membership cimport group_head_word, group_state
+from shmring._core.record cimport record_look, record_look_stamped, record_span
 from shmring._core.reserve cimport reserve_lately
 
 
@@ -71,3 +73,45 @@ cdef inline void snapshot_counters(const Slot* slot, Counters* facts) noexcept n
     facts.repairs = load_relaxed_u64(&slot.repairs)
     facts.redelivered = load_relaxed_u64(&slot.redelivered)
     facts.lost = load_relaxed_u64(&slot.lost)
+
+
+# Does the participant sleep, or is about to, for data or for room? Relaxed: as the counters.
+cdef inline bint snapshot_is_parked(const RingMap* ring, uint32_t number) noexcept nogil:
+    cdef uint64_t asleep = load_relaxed_u64(&ring.data_bell.parked[number >> 6])
+    asleep |= load_relaxed_u64(&ring.room_bell.parked[number >> 6])
+    return (asleep >> (number & 63)) & 1
+
+
+# How many messages lie from `position` on, into `count`: as claim_lag counts them, over at most `most` headers. What lies behind
+# those is guessed from how dense the places for observers, or else the headers that were passed, stand. False: it was guessed.
+cdef inline bint snapshot_lag(const RingMap* ring, uint64_t position, uint64_t most, uint64_t* count) noexcept nogil:
+    cdef uint64_t begin = position, tail = gate_tail(ring, position)
+    cdef uint64_t length = 0, old = 0, old_number = 0, new = 0, new_number = 0, looked = 0
+    cdef double density
+    cdef Fault fault
+    cdef int code
+    count[0] = 0
+    if tail - position > ring.capacity:
+        return True
+    while position != tail:
+        if looked == most:
+            break
+        looked += 1
+        if ring.is_multi:
+            code = record_look_stamped(ring, position, &length, &fault)
+        else:
+            code = record_look(ring, position, tail - position, &length, &fault)
+        if code < 0 or record_span(length, ring.align) > tail - position:
+            return True
+        position += record_span(length, ring.align)
+        count[0] += code == OK
+    if position == tail:
+        return True
+    density = <double> count[0] / <double> (position - begin)
+    if (boundary_find(ring, position, tail, False, &old, &old_number) and boundary_find(ring, position, tail, True, &new, &new_number)
+            and new != old and new_number - old_number <= (new - old) // 16):
+        count[0] += new_number - old_number
+        position += new - old
+        density = (density + <double> (new_number - old_number) / <double> (new - old)) / 2
+    count[0] += <uint64_t> (density * <double> (tail - position))
+    return False

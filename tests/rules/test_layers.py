@@ -30,7 +30,8 @@ KERNEL_GRAPH = {
     "observe": {"atomic", "boundary", "gate", "layout", "record", "reserve"},
     "membership": {"atomic", "boundary", "futex", "gate", "layout"},
     "repair": {"atomic", "claim", "gate", "keep", "layout", "membership", "record", "reserve"},
-    "snapshot": {"atomic", "gate", "layout", "membership", "reserve"},
+    "examine": {"atomic", "boundary", "gate", "layout", "membership", "record", "reserve"},
+    "snapshot": {"atomic", "boundary", "gate", "layout", "membership", "record", "reserve"},
 }
 
 # What anybody outside the kernel may have of the atomic words: the opaque types, to point at them, and the pause instruction.
@@ -69,6 +70,7 @@ GRAPH = {
     "array_observer": {"_core", "array_reader", "array_view", "observer", "receiver", "ring", "sigbus"},
     "array_ring": {"errors", "naming"},
     "stats": {"_core", "member", "ring", "snapshot", "view"},
+    "examine": {"_core", "ring", "snapshot"},
     "waitv": {"_core", "participant", "ring", "waiter"},
     "counted": {"_core", "consumer", "errors", "producer", "ring", "sigbus", "view"},
     "watch": {"_core", "participant", "sigbus", "waiter"},
