@@ -4,26 +4,28 @@ A command module offers `add_parser(commands)`, which sets `run` as the parser's
 `run(args)`, which returns the exit status. What a command raises becomes one line on standard error
 and an exit status here.
 
-Nothing in the package imports `shmring.cli`, and this package imports rich and hdrhistogram (the
-extra `shmring[cli]`) only inside the functions that draw, so that `send` and `recv` work without
-them.
+Nothing in the package imports `shmring.cli`, and this package imports what the extra `shmring[cli]`
+brings (rich, mcap, ...) only inside the functions that need it, so that `send`, `recv`, `ls`, `stat`,
+`rm` and `doctor` work without it.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
 import shmring
-from shmring.cli import bench, demo, recv, send
+from shmring.cli import bench, completion, demo, doctor, ls, metrics, record, recv, replay, rm, send, stat, tail, top
+from shmring.cli.arguments import HelpFormatter
 from shmring.cli.failure import CommandFailed, Terminated, complain, describe, is_heard
 
 __all__ = ["main"]
 
-COMMANDS = (send, recv, demo, bench)
+COMMANDS = (send, recv, ls, stat, top, tail, record, replay, doctor, rm, metrics, demo, bench, completion)
 
 DESCRIPTION = """\
 Messages between processes through a lock-free ring in shared memory.
@@ -37,6 +39,9 @@ examples:
   shmring demo                        two processes, real data, figures
   shmring send quotes day.csv         in one terminal
   shmring recv quotes > copy.csv      in another one, before or after
+  shmring ls                          which rings there are
+  shmring top                         what they do right now
+  shmring doctor quotes               what is wrong with one
   shmring bench --quick               what this machine can do
 
 exit status:
@@ -52,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="shmring",
         description=DESCRIPTION,
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"shmring {shmring.__version__}")
@@ -65,6 +70,8 @@ def build_parser() -> argparse.ArgumentParser:
 def run(argv: Sequence[str] | None) -> int:
     """Parse and carry out one command line."""
     parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:
+        completion.answer_shell(parser)
     args = parser.parse_args(argv)
     if args.command is None:
         parser.print_help()
@@ -86,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def terminate(signum: int, frame: object) -> None:
         raise Terminated(signum)
 
+    # Names of files need not be UTF-8.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     # SIGHUP: the terminal was closed.
     previous = {signum: signal.signal(signum, terminate) for signum in (signal.SIGTERM, signal.SIGHUP) if is_heard(signum)}
     try:

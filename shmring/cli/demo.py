@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import shmring
+from shmring.cli.arguments import add_command
 from shmring.cli.failure import CommandFailed
 
 CAPACITY_BYTES = 4 * 1024 * 1024
@@ -48,16 +49,8 @@ exit status:
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `demo` to the command line."""
-    parser = commands.add_parser(
-        "demo",
-        help="two processes, real data, checksums and figures",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = add_command(commands, "demo", run, "two processes, real data, checksums and figures", DESCRIPTION, EPILOG)
     parser.add_argument("--quick", action="store_true", help="a tenth of the work, for a first look or a test")
-    parser.set_defaults(run=run)
 
 
 @dataclass(frozen=True)

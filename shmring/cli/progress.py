@@ -143,7 +143,7 @@ class ProgressLine:
             pause_s = max(UPDATE_S, (time.thread_time() - before_s) / MAX_SHARE)
 
     def _draw(self, is_final: bool = False) -> None:
-        stats = self._ring.stats()
+        stats = self._ring.stats(exact=False)
         now = time.monotonic()
         for user in stats.participants:
             if user.pid == os.getpid() and user.role == self._role:

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 import shmring
 from shmring.cli import units
+from shmring.cli.arguments import add_command, add_name, add_trust
 from shmring.cli.failure import complain, describe, is_heard, with_filename
 from shmring.cli.progress import add_progress_option, show_progress
 from shmring.cli.ring_name import open_ring, remove, stands_for
@@ -60,15 +61,8 @@ exit status:
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `recv` to the command line."""
-    parser = commands.add_parser(
-        "recv",
-        help="receive from a ring into a file or a pipe",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("name", metavar="NAME", help='the ring; a path if it has a "/" in it')
+    parser = add_command(commands, "recv", run, "receive from a ring into a file or a pipe", DESCRIPTION, EPILOG)
+    add_name(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -97,24 +91,24 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="spin (fastest, burns a core), park (sleep at once), adaptive (spin, then sleep; the default)",
     )
     add_progress_option(parser)
-    parser.set_defaults(run=run)
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Carry out `shmring recv`."""
     with ExitStack() as stack:
         writer = Writer(stack, args.output)
-        ring = open_ring(args.name, timeout=args.timeout)
+        ring = open_ring(args.name, timeout=args.timeout, trust=args.trust)
         rx = ring.consumer(group=args.group, exclusive=True, wait=args.wait)
         # The old content of FILE goes now and not earlier: until here nothing is there to take its place.
         if not args.append:
             writer.truncate()
         with show_progress(args, ring, "recv", None, is_output_tty=writer.is_tty) as progress:
-            receive(args.name, ring, rx, writer, progress.stop)
+            receive(args, ring, rx, writer, progress.stop)
         rx.close()
         writer.close()
         if not args.keep and is_drained(ring):
-            remove(args.name, ring)
+            remove(args.name, ring, args.trust)
         ring.close()
     return 0
 
@@ -164,7 +158,13 @@ class Writer:
                 raise with_filename(error, self._name) from None
 
 
-def receive(name: str, ring: shmring.Ring, rx: shmring.Consumer, writer: Writer, restore_terminal: Callable[[], None]) -> None:
+def receive(
+    args: argparse.Namespace,
+    ring: shmring.Ring,
+    rx: shmring.Consumer,
+    writer: Writer,
+    restore_terminal: Callable[[], None],
+) -> None:
     """Write every message until the ring is shut down and drained.
 
     A view that Python drops on its way out of an exception is released, and its message lost to the next
@@ -189,9 +189,9 @@ def receive(name: str, ring: shmring.Ring, rx: shmring.Consumer, writer: Writer,
             try:
                 views = peek_some(rx)
             except TimeoutError:
-                if is_abandoned(name, ring):
+                if is_abandoned(args.name, ring, args.trust):
                     raise shmring.RingNotFound(
-                        f"the ring {name!r} was removed before its transfer was complete, and has no sender"
+                        f"the ring {args.name!r} was removed before its transfer was complete, and has no sender"
                     ) from None
                 continue
             except shmring.ShutDown:
@@ -233,13 +233,13 @@ def peek_some(rx: shmring.Consumer) -> list[shmring.View]:
     return views
 
 
-def is_abandoned(name: str, ring: shmring.Ring) -> bool:
+def is_abandoned(name: str, ring: shmring.Ring, trust: str | list[int] | None = None) -> bool:
     """Whether nothing can come any more: no sender is left, no other can find the ring (a snapshot)."""
-    if stands_for(name, ring):
+    if stands_for(name, ring, trust):
         return False
-    return not any(user.alive and user.role == "producer" for user in ring.stats().participants)
+    return not any(user.alive and user.role == "producer" for user in ring.stats(exact=False).participants)
 
 
 def is_drained(ring: shmring.Ring) -> bool:
     """Whether no group has anything left to receive (a snapshot)."""
-    return all(group.lag == 0 for group in ring.stats().groups)
+    return all(group.lag == 0 for group in ring.stats(exact=False).groups)

@@ -8,16 +8,25 @@ ring is made with tells the two apart.
 from __future__ import annotations
 
 import shmring
+from shmring.cli.find import DESCRIPTOR, open_descriptor
+from shmring.creation import open_plain
 
 WAIT_STEP_S = 60.0
 
 
-def open_ring(name: str, timeout: float | None = 0) -> shmring.Ring:
+def open_ring(
+    name: str,
+    timeout: float | None = 0,
+    *,
+    readonly: bool = False,
+    trust: str | list[int] | None = None,
+) -> shmring.Ring:
     """Open the ring `name`.
 
     Parameters
     ----------
     name : str
+        As for `shmring.open`, or /proc/PID/fd/N: a ring without a name.
     timeout : float or None
         Seconds to wait for the ring to appear; 0 never waits, None waits for ever.
 
@@ -26,10 +35,12 @@ def open_ring(name: str, timeout: float | None = 0) -> shmring.Ring:
     RingNotFound
         There is no ring of that name, or none yet after `timeout` seconds.
     """
+    if DESCRIPTOR.fullmatch(name):
+        return open_descriptor(name, readonly=readonly, trust=trust)
     while True:
         try:
-            ring = shmring.open(name, timeout=WAIT_STEP_S if timeout is None else timeout)
-            return ring.ring if isinstance(ring, shmring.ArrayRing) else ring  # here messages are bytes
+            # Plain: here messages are bytes.
+            return open_plain(name, timeout=WAIT_STEP_S if timeout is None else timeout, readonly=readonly, trust=trust)
         except shmring.RingNotFound:
             if timeout is None:
                 continue
@@ -37,18 +48,20 @@ def open_ring(name: str, timeout: float | None = 0) -> shmring.Ring:
             raise shmring.RingNotFound(f"there is no ring {name!r}{waited}") from None
 
 
-def stands_for(name: str, ring: shmring.Ring) -> bool:
-    """Whether `name` leads to `ring` (a snapshot)."""
+def stands_for(name: str, ring: shmring.Ring, trust: str | list[int] | None = None) -> bool:
+    """Whether `name` leads to `ring` (a snapshot). A descriptor, which is no name, always does."""
+    if DESCRIPTOR.fullmatch(name):
+        return True
     try:
-        with shmring.open(name, timeout=0, readonly=True) as found:
+        with open_plain(name, timeout=0, readonly=True, trust=trust) as found:
             return found.uuid == ring.uuid
     except (shmring.RingNotFound, shmring.LayoutMismatch):
         return False
 
 
-def remove(name: str, ring: shmring.Ring) -> bool:
+def remove(name: str, ring: shmring.Ring, trust: str | list[int] | None = None) -> bool:
     """Unlink `name` if it still leads to `ring`; whether it did."""
-    if not stands_for(name, ring):
+    if DESCRIPTOR.fullmatch(name) or not stands_for(name, ring, trust):
         return False
     try:
         shmring.unlink(name)

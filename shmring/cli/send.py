@@ -16,6 +16,7 @@ from contextlib import ExitStack
 
 import shmring
 from shmring.cli import units
+from shmring.cli.arguments import add_command, add_name, add_trust
 from shmring.cli.failure import Terminated, with_filename
 from shmring.cli.progress import add_progress_option, show_progress
 from shmring.cli.ring_name import open_ring, remove
@@ -67,15 +68,8 @@ exit status:
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Add `send` to the command line."""
-    parser = commands.add_parser(
-        "send",
-        help="send a file or a pipe through a ring",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("name", metavar="NAME", help='the ring; a path if it has a "/" in it')
+    parser = add_command(commands, "send", run, "send a file or a pipe through a ring", DESCRIPTION, EPILOG)
+    add_name(parser)
     parser.add_argument("file", metavar="FILE", nargs="?", default="-", help="what to send; - (the default) is standard input")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--lines", action="store_true", help="each line, with its newline, is one message")
@@ -94,7 +88,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="spin (fastest, burns a core), park (sleep at once), adaptive (spin, then sleep; the default)",
     )
     add_progress_option(parser)
-    parser.set_defaults(run=run)
+    add_trust(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -121,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
             tx.close()
         except (KeyboardInterrupt, Terminated):
             if is_made and is_untouched(ring):
-                remove(args.name, ring)
+                remove(args.name, ring, args.trust)
             raise
         ring.close()
     return 0
@@ -158,19 +152,19 @@ def attach(args: argparse.Namespace) -> tuple[shmring.Ring, bool]:
     """Open the ring, or make it; the second item says whether it was made here."""
     while True:
         try:
-            ring = open_ring(args.name)
+            ring = open_ring(args.name, trust=args.trust)
         except shmring.RingNotFound:
             try:
                 return shmring.create(args.name, args.capacity or DEFAULT_CAPACITY, producers="single"), True
             except shmring.RingExists:
                 continue  # somebody else was first
         if is_replaceable(ring, args):
-            remove(args.name, ring)
+            remove(args.name, ring, args.trust)
             ring.close()
             continue
         if args.capacity is not None:
             # Raises RingExists, with both numbers, when the sizes differ.
-            shmring.create(args.name, args.capacity, producers="single", exist_ok=True).close()
+            shmring.create(args.name, args.capacity, producers="single", exist_ok=True, trust=args.trust).close()
         return ring, False
 
 

@@ -30,6 +30,19 @@ def seconds(text: str) -> float:
     return number
 
 
+def format_size(nbytes: int) -> str:
+    """A size in memory, in the units that `size` reads: binary ones.
+
+    >>> format_size(1 << 24), format_size(4096), format_size(40_960), format_size(1_000_000)
+    ('16 MiB', '4 KiB', '40 KiB', '976.6 KiB')
+    """
+    number, units = float(nbytes), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while number >= 1024 and len(units) > 1:
+        number /= 1024
+        units.pop(0)
+    return f"{number:.1f}".removesuffix(".0") + f" {units[0]}"
+
+
 def format_bytes(nbytes: float) -> str:
     """Three digits and a decimal unit.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
@@ -30,6 +32,16 @@ def command_line(*words: object) -> list[str]:
 def run_shmring(*words: object, given: bytes = b"", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
     """Run a command to its end."""
     return subprocess.run(command_line(*words), input=given, capture_output=True, env=env or environment(), check=False)
+
+
+def call_shmring(*words: object) -> subprocess.CompletedProcess[bytes]:
+    """The same in this process, which takes a tenth of the time: for what does not care whose process it is."""
+    from shmring.cli import main
+
+    output, errors = (io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2))
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        status = main(list(map(str, words)))
+    return subprocess.CompletedProcess(words, status, output.buffer.getvalue(), errors.buffer.getvalue())
 
 
 def wait_until(condition: Callable[[], object]) -> None:

@@ -36,6 +36,10 @@ def test_help_fits_80_columns(words):
     [
         ["send"],
         ["nonsense"],
+        ["top", "--interval", "0"],
+        ["tail", "name", "--count", "0"],
+        ["metrics", "--serve", "70000"],
+        ["replay", "file", "name", "--speed", "0"],
         ["send", "name", "file", "another"],
         ["send", "name", "--chunk", "many"],
         ["send", "name", "--chunk", "0"],
@@ -150,7 +154,7 @@ def test_progress_can_be_asked_for_without_a_terminal(ring_name, source):
 @pytest.fixture
 def bare_environment(tmp_path: Path) -> dict[str, str]:
     """An environment without the packages of shmring[cli]."""
-    for name in ("rich", "hdrh"):
+    for name in ("rich", "hdrh", "mcap", "msgspec", "prometheus_client", "argcomplete"):
         package = tmp_path / "bare" / name
         package.mkdir(parents=True)
         (package / "__init__.py").write_text(f"raise ModuleNotFoundError('hidden by a test', name={name!r})")
@@ -180,6 +184,23 @@ def test_the_benchmarks_name_what_they_do_not_know():
     pytest.importorskip("plotly", reason="the benchmarks need plotly: pip install shmring[bench]")
     done = run_shmring("bench", "--shapes", "circle")
     assert done.returncode == 2 and b"no shape 'circle'; there are pingpong-spin" in done.stderr
+
+
+def test_rings_are_looked_at_and_removed_without_the_extra(ring_name, bare_environment):
+    shmring.create(ring_name, 4096).close()
+    for words in (["ls"], ["stat"], ["stat", "--json"], ["doctor"], ["tail", "--no-follow"], ["top", "--count", "1"]):
+        done = run_shmring(words[0], ring_name, *words[1:], env=bare_environment)
+        assert (done.returncode, done.stderr) == (0, b""), words
+    assert run_shmring("rm", ring_name, env=bare_environment).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["record", "x"], ["replay"], ["metrics"], ["tail", "--format", "msgpack"]], ids=" ".join)
+def test_what_needs_the_extra_says_so(ring_name, bare_environment, words):
+    shmring.create(ring_name, 4096).close()
+    done = run_shmring(words[0], ring_name, *words[1:], *(["x"] if words == ["replay"] else []), env=bare_environment)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"pip install 'shmring[cli]'" in done.stderr and b"Traceback" not in done.stderr
+    shmring.unlink(ring_name)
 
 
 @pytest.mark.parametrize("module", [failure, progress, units], ids=lambda module: module.__name__)

@@ -8,9 +8,9 @@ import threading
 
 import layout_bytes as places
 import pytest
+from shmring.examine import IDENTITY_BYTES, examine, examine_identity
 
 import shmring
-from shmring.examine import IDENTITY_BYTES, examine, examine_identity
 
 GROUP = places.GROUPS
 # label -> (offset or how to find it, value, struct format, words of the finding)
@@ -39,10 +39,10 @@ DAMAGE = {
 def used(request, tmp_path):
     """A ring in a file that somebody uses, with messages in it."""
     path = tmp_path / "ring"
-    with shmring.create(path, 4096, producers=request.param, max_participants=8, max_groups=4) as ring:
-        with ring.producer() as tx, ring.consumer() as rx:
-            tx.send_many([b"one", b"two", b"three"])
-            yield path, ring, tx, rx
+    how = {"producers": request.param, "max_participants": 8, "max_groups": 4}
+    with shmring.create(path, 4096, **how) as ring, ring.producer() as tx, ring.consumer() as rx:
+        tx.send_many([b"one", b"two", b"three"])
+        yield path, ring, tx, rx
 
 
 def findings(path):
