@@ -1,7 +1,7 @@
 """A message as text for people and as a value for JSON: what `tail` prints.
 
-What a message is, its ring may say (`ring.content`: "array DTYPE", "codec NAME"). NumPy, msgspec and codecs are imported only
-for who asks.
+What a message is, its ring may say (`ring.content`: "array DTYPE", "codec NAME"). NumPy and msgspec are imported only for who
+asks.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import shmring
+from shmring import codecs
 from shmring.cli.failure import CommandFailed
 from shmring.cli.tables import printable
 
@@ -42,7 +43,7 @@ def make_decoder(form: str, dtype: str | None, content: str) -> Callable[[bytes]
     if form == "auto":
         if dtype or edge == "array":
             form = "dtype"
-        elif edge == "codec" and is_harmless(parameters):
+        elif edge == "codec" and parameters != "raw" and is_harmless(parameters):
             form = "codec"
         else:
             form = "guess"
@@ -123,21 +124,17 @@ def decode_dtype(text: str) -> Callable[[bytes], Decoded]:
 def is_harmless(name: str) -> bool:
     """Whether a codec is to be had and says that it runs no code that whoever sent the message chose."""
     try:
-        from shmring import codecs
-
         return not getattr(codecs.get(name), "runs_code", True)
     except (shmring.Error, ImportError):
         return False
 
 
 def decode_codec(edge: str, name: str) -> Callable[[bytes], Decoded]:
-    """The codec that the ring names."""
-    if edge != "codec" or not name:
-        raise CommandFailed("the ring does not say which codec its messages have")
+    """The codec that the ring names; pickle if it says nothing of its messages, as for `recv_obj`."""
+    if edge not in ("", "codec"):
+        raise CommandFailed("the ring says that its messages are of no codec")
     try:
-        from shmring import codecs
-
-        codec = codecs.get(name)
+        codec = codecs.get(name or "pickle")
     except (shmring.Error, ImportError) as error:
         raise CommandFailed(f"the ring's codec {name!r} is not to be had: {error}") from None
     return lambda message: ("value", codec.unpack(message))

@@ -37,8 +37,8 @@ formats:
   json      JSON, checked
   msgpack   MessagePack, as JSON (needs shmring[cli])
   dtype     records of --dtype, as JSON (needs numpy)
-  codec     by the codec that the ring names. Pickles can run any code: use it
-            only if you trust every sender
+  codec     by the codec that the ring names (none: pickle). Pickles can run any
+            code: use it only if you trust every sender
   raw       the bytes as they are, without anything between messages
 A message that is not what it should be is shown in hex.
 

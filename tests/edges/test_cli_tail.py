@@ -99,22 +99,31 @@ def test_raw_gives_the_bytes_alone(made, ring_name):
     assert call_shmring("tail", ring_name, "--format", "raw", "--json").returncode == 1
 
 
-def test_a_pickle_is_not_loaded_unless_asked_for(made, ring_name, tmp_path):
-    pickle = pytest.importorskip("shmring.codecs", reason="no codecs in this build").get("pickle")
+@pytest.mark.parametrize("content", ["", "codec pickle"])
+def test_a_pickle_is_not_loaded_unless_asked_for(made, ring_name, tmp_path, content):
     trap = tmp_path / "trap"
 
     class Trap:
         def __reduce__(self):
-            return open, (str(trap), "w")
+            return trap.touch, ()
 
-    ring = made(content="codec pickle")
-    packed = pickle.pack(Trap())
+    ring = made(content=content)
     with ring.producer() as tx:
-        tx.send(packed)
+        tx.send_obj(Trap())
+        tx.send_obj({"a": (1, None)})
     lines(ring_name)
+    lines(ring_name, "--json")
     assert not trap.exists()
-    lines(ring_name, "--format", "codec")
+    assert lines(ring_name, "--format", "codec")[1] == '{"a": [1, null]}'
     assert trap.exists()
+
+
+def test_a_harmless_codec_is_used_if_the_ring_names_it(made, ring_name):
+    pytest.importorskip("msgspec", reason="msgspec is in the extra shmring[cli]")
+    ring = made(content="codec msgspec")
+    with ring.producer() as tx:
+        tx.send_obj({"a": [1, 2.5, "x"]})
+    assert [json.loads(line) for line in lines(ring_name)] == [{"a": [1, 2.5, "x"]}]
 
 
 def test_long_lines_and_limits(made, ring_name):
