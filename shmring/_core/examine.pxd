@@ -102,13 +102,16 @@ cdef inline int examine_slot(const RingMap* ring, uint32_t number, uint64_t tail
     return OK
 
 
-# The places for observers: none of many producers beyond the tail, none where no record can begin, none with more messages
-# before it than fit.
+# The places for observers: none where no record can begin, and none of many producers beyond the tail. Relaxed: see above.
 cdef inline int examine_boundary(const RingMap* ring, uint32_t index, uint64_t tail, Fault* fault) noexcept nogil:
-    cdef uint64_t position = 0, number = 0
-    if not boundary_read(ring, index, &position, &number):
+    cdef uint64_t position = load_relaxed_u64(&ring.producers.boundaries[index].position)
+    cdef uint64_t number = 0
+    if position == NONE:
         return OK
-    if not examine_is_begin(ring, position) or (ring.is_multi and <int64_t> (gate_tail(ring, tail) - position) < 0):
+    if not examine_is_begin(ring, position):
+        return examine_fault(ring, &ring.producers.boundaries[index].position, position, ring.align, fault)
+    # boundary_read: the tail, read after it, is not before it.
+    if ring.is_multi and boundary_read(ring, index, &position, &number) and <int64_t> (gate_tail(ring, tail) - position) < 0:
         return examine_fault(ring, &ring.producers.boundaries[index].position, position, tail, fault)
     return OK
 
