@@ -410,15 +410,16 @@ cdef class Ring:
         return allocated >= <int64_t> (self.map.data_offset + self.map.capacity)
 
     cdef Mapping data_mapping(self, bint writable):
-        cdef Mapping mapping = self.data_writable if writable else self.data_readable
-        if mapping is None:
-            mapping = Mapping.from_fd(self.fd, self.map.capacity, offset=self.map.data_offset, mirrored=True,
-                                      access="write" if writable else "read", populate=self.is_allocated())
-            if writable:
-                self.data_writable = mapping
-            else:
-                self.data_readable = mapping
-        return mapping
+        cdef Mapping made
+        if (self.data_writable if writable else self.data_readable) is None:
+            made = Mapping.from_fd(self.fd, self.map.capacity, offset=self.map.data_offset, mirrored=True,
+                                   access="write" if writable else "read", populate=self.is_allocated())
+            # It let go of the GIL: another thread may have made one meanwhile, and use its address by now.
+            if writable and self.data_writable is None:
+                self.data_writable = made
+            elif not writable and self.data_readable is None:
+                self.data_readable = made
+        return self.data_writable if writable else self.data_readable
 
 
 def _from_duplicate(duplicate, name, readonly):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -284,3 +286,21 @@ def test_a_wait_leaves_the_interpreter_to_other_threads(wait, who):
         else:
             tx.send(b"x")
         thread.join()
+
+
+def test_a_crash_when_two_threads_mapped_a_ring_at_once(tmp_path):
+    def use():
+        gate.wait()
+        ring.stats()  # uses an address, and has no handle that keeps it mapped
+        members.append(ring.consumer())
+
+    for number in range(40):
+        path = tmp_path / f"{number}.ring"
+        with shmring.create(path, "1 MiB") as ring:
+            gate, members = threading.Barrier(THREADS), []
+            together(*[use] * THREADS)
+            inode = str(os.stat(path).st_ino)
+            mapped = sum(inode in line.split()[4:5] for line in Path("/proc/self/maps").read_text().splitlines())
+            for each in members:
+                each.close()
+        assert mapped == 3  # the control pages, and twice the data
