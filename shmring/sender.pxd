@@ -13,10 +13,13 @@ cdef class Sender(Participant):
     cdef unsigned long writing_thread   # it is writing an object into its claim; 0: none
     cdef bint ran_full              # the last TimeoutError was our own
     cdef uint64_t wanted            # bytes of the last message that did not fit; what shmring.wait waits for
+    cdef uint64_t stalls            # statistics
+    cdef uint64_t stalled_ns
 
     cdef send_packed(self, object packed, object timeout)
     cdef check_sending(self)
     cdef char* reserve_bytes(self, uint64_t length, int64_t deadline) except NULL
+    cdef int wait_for_room(self, uint64_t length, int64_t deadline) except -1
     cdef publish(self)
     cdef raise_code(self, int code, uint64_t length)
     cdef raise_full(self, uint64_t length)

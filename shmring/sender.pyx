@@ -11,8 +11,8 @@ from shmring._core.atomic cimport u32
 from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.futex cimport now_ns, yield_slice
 from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
-from shmring._core.membership cimport (participant_any_producer, participant_count_producer, participant_set_sole,
-                                       participant_sole)
+from shmring._core.membership cimport (participant_any_producer, participant_count_producer, participant_note_stalls,
+                                       participant_set_sole, participant_sole)
 from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_has_room, produce_is_bounded, produce_is_open,
                                     produce_is_passed, produce_ponder, produce_publish, produce_reserve, produce_start)
 from shmring._core.record cimport record_span
@@ -70,11 +70,23 @@ cdef class Sender(Participant):
             self.wanted = length
             self.look_up()                              # what seems to be free may be taken, again and again
             if (deadline == NO_WAIT or (deadline != FOR_EVER and now_ns() >= deadline)
-                    or not self.wait_for(writer_is_ready, &self.writer, record_span(length, self.writer.ring.align), deadline)):
+                    or not self.wait_for_room(length, deadline)):
                 self.check_sending()
                 self.note_poll(1 if deadline == NO_WAIT else A_WAIT)
                 self.ran_full = True
                 self.raise_full(length)
+
+    cdef int wait_for_room(self, uint64_t length, int64_t deadline) except -1:
+        """wait_for, and on the way how often and how long: who waits has the time to count."""
+        cdef int64_t began = now_ns()
+        self.stalls += 1
+        participant_note_stalls(self.slot, self.stalls, self.stalled_ns)
+        try:
+            return self.wait_for(writer_is_ready, &self.writer, record_span(length, self.writer.ring.align), deadline)
+        finally:
+            self.stalled_ns += now_ns() - began
+            if self.epoch == process_epoch:         # else the slot may be somebody else's by now, or our parent's
+                participant_note_stalls(self.slot, self.stalls, self.stalled_ns)
 
     cdef departing(self):
         """Give up what is left of an open reservation, unless it is our parent's."""

@@ -40,6 +40,8 @@ class ParticipantStats:
     repairs: int  # dead participants that it cleaned up after
     redelivered: int  # messages that it got after somebody dead
     lost: int  # observer: messages it was lapped out of
+    stalls: int  # producer: times it waited because the ring was full; a try_send that was refused is none
+    stalled_ns: int  # nanoseconds that those waits took, once they had ended; of several threads, their sum
 
 
 @dataclasses.dataclass(frozen=True)

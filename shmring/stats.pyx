@@ -171,4 +171,6 @@ cdef object read_participant(Ring ring, RingMap* map, uint32_t number, uint64_t 
         repairs=counters.repairs,
         redelivered=counters.redelivered,
         lost=counters.lost,
+        stalls=counters.stalls,
+        stalled_ns=counters.stalled_ns,
     )

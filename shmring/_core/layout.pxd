@@ -136,6 +136,8 @@ cdef extern from "shmring/layout.h" nogil:
         u64 lost
         u64 pondering
         u64 moving
+        u64 stalls
+        u64 stalled_ns
         ClaimedRange* claims
 
     ctypedef struct Header "struct shmring_header":

@@ -84,6 +84,8 @@ cdef inline void participant_enter(RingMap* ring, uint32_t number, const Slot* f
     store_relaxed_u64(&slot.lost, 0)
     store_relaxed_u64(&slot.pondering, 0)
     store_relaxed_u64(&slot.moving, 0)
+    store_relaxed_u64(&slot.stalls, 0)
+    store_relaxed_u64(&slot.stalled_ns, 0)
     if not inherits:
         store_relaxed_u64(&slot.intent_start, NONE)
         store_relaxed_u64(&slot.hold, NONE)
@@ -160,6 +162,12 @@ cdef inline void participant_note_parks(Slot* slot, uint64_t parks) noexcept nog
 # Statistics: as participant_note_waits.
 cdef inline void participant_note_wakes(Slot* slot, uint64_t wakes) noexcept nogil:
     store_relaxed_u64(&slot.wakes, wakes)
+
+
+# Statistics: as participant_note_waits.
+cdef inline void participant_note_stalls(Slot* slot, uint64_t stalls, uint64_t stalled_ns) noexcept nogil:
+    store_relaxed_u64(&slot.stalls, stalls)
+    store_relaxed_u64(&slot.stalled_ns, stalled_ns)
 
 
 # Leave, without the lock and without a wait: my bits go, and the slot says that its owner left. Its roles mean nothing from

@@ -26,6 +26,8 @@ cdef struct Counters:
     uint64_t repairs
     uint64_t redelivered
     uint64_t lost
+    uint64_t stalls
+    uint64_t stalled_ns
 
 
 # The end of what is published (one producer) or reserved (many).
@@ -73,6 +75,8 @@ cdef inline void snapshot_counters(const Slot* slot, Counters* facts) noexcept n
     facts.repairs = load_relaxed_u64(&slot.repairs)
     facts.redelivered = load_relaxed_u64(&slot.redelivered)
     facts.lost = load_relaxed_u64(&slot.lost)
+    facts.stalls = load_relaxed_u64(&slot.stalls)
+    facts.stalled_ns = load_relaxed_u64(&slot.stalled_ns)
 
 
 # Does the participant sleep, or is about to, for data or for room? Relaxed: as the counters.

@@ -48,7 +48,7 @@ GOLDEN = {
         "generation": (32, 8), "boot_id": (40, 16), "granted": (56, 8), "intent_start": (128, 8), "intent": (136, 8),
         "hold": (144, 8), "awaited": (152, 8), "messages": (160, 8), "bytes": (168, 8), "waits": (176, 8), "parks": (184, 8),
         "wakes": (192, 8), "repairs": (200, 8), "redelivered": (208, 8), "lost": (216, 8),
-        "pondering": (224, 8), "moving": (232, 8), "claims": (256, 256),
+        "pondering": (224, 8), "moving": (232, 8), "stalls": (240, 8), "stalled_ns": (248, 8), "claims": (256, 256),
     }),
 }
 

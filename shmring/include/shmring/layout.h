@@ -209,6 +209,8 @@ struct shmring_participant {
     shmring_u64 lost;               /* observer: messages it was lapped out of */
     shmring_u64 pondering;          /* many producers: 1 while a reservation is a user's to fill: refused once shut down */
     shmring_u64 moving;             /* member: 1 while it moves the head by a plain store */
+    shmring_u64 stalls;             /* statistics: producer: times it waited for room */
+    shmring_u64 stalled_ns;         /* and how long, together, when those waits had ended */
     /* written by the participant; read by repair. The first is the one it is winning. */
     _Alignas(SHMRING_PAIR) struct shmring_claim claims[SHMRING_CLAIMS];
 };
