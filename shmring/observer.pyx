@@ -4,6 +4,7 @@ The kernel's observe.pxd does the work; this file turns bytes into Python object
 """
 
 import os
+import sys
 
 from cython cimport final
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -13,6 +14,7 @@ from libc.string cimport memcpy
 
 from shmring._core.atomic cimport u32
 from shmring._core.claim cimport claim_lag
+from shmring._core.futex cimport now_ns
 from shmring._core.gate cimport gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport EMPTY, LAPPED, OK, ROLE_OBSERVER, Bell, Fault, RingMap
@@ -32,6 +34,8 @@ from shmring.errors import ShutDown
 
 cdef enum:
     LAPS_PER_LOOK = 100             # times in a row that it is lapped, between two looks at signals and the clock
+
+cdef int64_t UNTIL_NEWS_NS = 1000000000     # between two log records about losses
 
 
 cdef bint watcher_is_ready(const void* state, uint64_t ends_with_producers) noexcept nogil:
@@ -307,6 +311,24 @@ cdef class Observer(Receiver):
         if not observe_jump(&self.watcher) or self.laps % LAPS_PER_LOOK == 0:
             return EMPTY
         return LAPPED
+
+    cdef raise_for(self, int code):
+        Receiver.raise_for(self, code)
+        if code == LAPPED and self.watcher.lost != self.told_lost and now_ns() >= self.told_until:
+            self.tell_lost()
+
+    cdef tell_lost(self):
+        """To the log, if the program has one: a lapped observer has no time to load it."""
+        cdef uint64_t before = self.told_lost
+        self.told_lost = self.watcher.lost
+        self.told_until = now_ns() + UNTIL_NEWS_NS
+        if "logging" not in sys.modules:
+            return
+        try:
+            from shmring import news
+        except (ImportError, OSError):
+            return                      # as in Registry.log_found
+        news.log_lapped(self.ring.name, self.number if self.slot != NULL else None, self.told_lost - before, self.told_lost)
 
     # ---- for waiting ---------------------------------------------------------------------------------------------
 

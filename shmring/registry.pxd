@@ -17,7 +17,7 @@ cdef class Registry:
     cdef bytes uuid                 # the ring's
     cdef Mapping data               # the data area, writable; mapped when something dead has to be cleaned up there
     cdef bint has_news              # something was cleaned up, and sleepers were not told yet
-    cdef list found                 # what was done for the dead: texts, to be logged once the lock is free
+    cdef list found                 # what was done for the dead: facts, to be logged once the lock is free
 
     cdef bint wait_for_lock(self, int fd, bint wait) except -1
     cdef find_group(self, str name)

@@ -27,8 +27,7 @@ from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_DROP, GROUP_EPHEMERAL, GR
 from shmring._core.membership cimport (group_begin, group_check, group_count, group_end, group_flags, group_has_member,
                                        group_is_being_claimed, group_is_settled, group_members, group_set_exclusive, group_set_members,
                                        group_set_orphans, group_set_settled, group_share, group_state,
-                                       group_unshare, participant_group,
-                                       participant_has_left, participant_is_active, participant_is_orphan, participant_role)
+                                       group_unshare, participant_group, participant_has_left, participant_is_active, participant_is_orphan, participant_role)
 from shmring._core.repair cimport ORPHANED, adopt_orphan, repair_bury, repair_free, repair_note
 from shmring._core.reserve cimport reserve_lately
 from shmring._core.snapshot cimport GroupSnapshot, snapshot_group, snapshot_hold, snapshot_tail
@@ -41,6 +40,8 @@ from shmring.errors import CorruptRing, MappingError, MemberTaken, TooManyGroups
 # and entered here, or removed and closed, without letting go of the GIL in between (os.open and os.close would), so a child gets
 # all of them or none. A lock instead would be held for ever by a daemon thread that the end of the interpreter stops there.
 lock_descriptors = set()
+
+ROLES = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}
 
 # Which thread of this process holds the registry lock of which ring (by uuid): a signal handler or finalizer that runs in that
 # thread must not wait for itself.
@@ -305,9 +306,12 @@ cdef class Registry:
 
     cdef bury(self, uint32_t number, bint died):
         cdef RingMap map = self.map[0]
+        cdef Slot* slot = &self.map.participants[number]
+        cdef uint32_t group = participant_group(slot)
         cdef uint64_t missing = 0
         cdef int result
-        who = self.describe(number)
+        facts = {"slot": number, "pid": slot.pid, "role": ROLES.get(participant_role(slot), "participant"),
+                 "group": self.group_name(group) if group < map.n_groups else None}
         # Always, as what the slot says of its role may be damaged, or change under us: the kernel looks again.
         if self.data is None:
             self.data = Mapping.from_fd(self.fd, map.capacity, offset=map.data_offset, mirrored=True)
@@ -315,9 +319,7 @@ cdef class Registry:
         self.has_news = True
         result = repair_bury(&map, number, died, &missing)
         if died:
-            self.found.append(f"freed what a dead {who} left" + (
-                f"; {missing} messages that it had begun will not come" if missing else
-                "; what it had not released will be delivered again" if result == ORPHANED else ""))
+            self.found.append({**facts, "missing": missing, "orphaned": result == ORPHANED})
 
     cdef bint adopt(self, Reader* reader) except -1:
         """Give the reader what dead members of its group held. False: somebody else is at the tables."""
@@ -342,11 +344,10 @@ cdef class Registry:
         if self.found:
             found, self.found = self.found, []
             try:
-                import logging
+                from shmring import news
             except (ImportError, OSError):
                 return              # its files cannot be read, say: whoever waits for a message has nothing to do with that
-            for text in found:
-                logging.getLogger("shmring").info("ring %r: %s", self.name, text)
+            news.log_deaths(self.name, found)
 
     cdef bint is_alive(self, uint32_t number) except -1:
         """Does the participant in slot `number` live? Its lock tells; where it cannot tell more, its pid does."""
@@ -384,8 +385,7 @@ cdef class Registry:
         """A participant for messages: its role and pid."""
         if number >= self.map.n_participants:
             return f"an impossible participant {number}"
-        role = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}.get(
-            participant_role(&self.map.participants[number]), "participant")
+        role = ROLES.get(participant_role(&self.map.participants[number]), "participant")
         return f"{role} with pid {self.map.participants[number].pid}"
 
     cdef object describe_members(self, uint32_t number):

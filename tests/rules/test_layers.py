@@ -43,6 +43,7 @@ GRAPH = {
     "naming": set(),
     "evidence": set(),
     "policy": set(),
+    "news": set(),
     "snapshot": set(),
     "options": {"errors"},
     "trust": {"errors"},
@@ -86,8 +87,11 @@ LATE = {
     "member": {"objects", "stats"},
     "observer": {"objects"},
     "participant": {"objects", "watch"},
+    "observer": {"news", "objects"},
+    "participant": {"objects"},
     "sender": {"objects"},
     "view": {"objects"},
+    "registry": {"news"},
     "ring": {"consumer", "creation", "errors", "observer", "producer", "stats"},
     "creation": {"array_ring", "backing"},
     "array_ring": {"array_consumer", "array_observer", "array_writer"},
@@ -101,6 +105,9 @@ LATE = {
 # Edges of the package: they join what is below, and nobody below knows them, but for `objects` and `aio`, which the
 # ports load for the methods that need a codec or a loop.
 EDGES = ("cli", "__main__", "bridge", "codecs", "objects", "queue", "queue_ends", "queue_pickle", "queue_spill", "aio")
+# Edges of the package: they join what is below, and nobody below knows them, but for `objects`, which the ports load for the
+# methods that need a codec.
+EDGES = ("cli", "__main__", "bridge", "codecs", "latency", "objects", "queue", "queue_ends", "queue_pickle", "queue_spill")
 CLOSED_TO_KERNEL = set(EDGES)
 
 
