@@ -20,6 +20,7 @@ cdef class Claim:
     cdef unsigned int epoch         # the owner's when the claim began; it gets it back
     cdef object memory              # memoryview of lease, made when first asked for
     cdef readonly Py_ssize_t nbytes # reserved
+    cdef uint64_t position          # of the record
 
     cdef check_open(self)
     cdef finish(self, Py_ssize_t length)

@@ -227,6 +227,7 @@ cdef class Producer(Sender):
         claim.lease.owner = self
         claim.lease.size = nbytes
         claim.lease.address = self.reserve_bytes(nbytes, deadline_after(timeout))
+        claim.position = self.writer.position
         produce_ponder(&self.writer, True)
         claim.owner = self
         claim.epoch = self.epoch
@@ -370,6 +371,11 @@ cdef class Claim:
         if self.memory is None:
             self.memory = self.lease.lend()
         return self.memory
+
+    @property
+    def sequence(self):
+        """The record's position in the ring, which is the `sequence` of its views."""
+        return self.position
 
     def commit(self, size=None):
         """Send the message: its first `size` bytes, or all that was reserved.

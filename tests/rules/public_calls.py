@@ -239,10 +239,11 @@ def partly(stage):
     assert len(stage.rx.recv_many(2, 0)) == 2
 
 
-@call("Producer.reserve", "Claim.view", "Claim.nbytes", "Claim.commit", "Claim.__enter__", "Claim.__exit__")
+@call("Producer.reserve", "Claim.view", "Claim.nbytes", "Claim.sequence", "Claim.commit", "Claim.__enter__", "Claim.__exit__")
 def reserve(stage):
     with stage.tx.reserve(100) as claim:
         claim.view[: claim.nbytes] = bytes(100)
+        assert claim.sequence % 16 == 0
         for wrong in (lambda: claim.commit(101), lambda: stage.tx.send(b"")):
             try:
                 wrong()
