@@ -21,8 +21,11 @@ SHOWN = {
     "logging_queue": r"^11 records of 3 processes, of which one was killed$",
     "queue_pool": r"^True: all 100 tasks are done, one worker was killed$",
     "queue_survives_kill": r"^shmring.Queue: +the other worker answered 42\nmultiprocessing.Queue: the other worker hangs",
+    "opentelemetry_metrics": r"^shmring.group.lag\{'group': 'work'\} 7$",
     "worker_pool": r"^12 jobs done, 1 worker died, 1 job was delivered again$",
 }
+# What an example needs beside shmring.
+NEEDED = {"opentelemetry_metrics": "opentelemetry.sdk"}
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -44,6 +47,8 @@ def start(folder, code):
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs_alone_and_cleans_up(path, tmp_path):
+    if path.stem in NEEDED:
+        pytest.importorskip(NEEDED[path.stem], reason=f"pip install {NEEDED[path.stem].replace('.', '-')}")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, path], env=environment, stdout=subprocess.PIPE, text=True)
     output, _ = process.communicate(timeout=60)
