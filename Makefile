@@ -11,6 +11,7 @@
 #   make lint     ruff, and mypy on the types that users see
 #   make asan     the tests with modules that the address and undefined-behaviour sanitizers check
 #   make aarch64  the contract tests under qemu-user, with Debian's Python for arm64
+#   make docs     the documentation as a site in build/site; any warning is an error
 #   make debug    the tests again, with the kernel's own assertions compiled in
 #   make clean    remove what was built
 #
@@ -30,7 +31,7 @@ BUILT := $(VENV)/built-debug$(SHMRING_DEBUG)
 
 export SHMRING_DEBUG
 
-.PHONY: build demo test test-pythons models bench fuzz soak deaths lint debug asan aarch64 clean
+.PHONY: build demo test test-pythons models bench docs fuzz soak deaths lint debug asan aarch64 clean
 .DELETE_ON_ERROR:
 
 build: $(BUILT)
@@ -72,6 +73,14 @@ $(VENV)/peers: $(VENV)/installed
 bench: $(BUILT) $(VENV)/peers
 	$(BIN)/python -m bench --docs docs
 	-$(BIN)/python docs/img/report_screens.py docs/report/results.json
+
+# What only the site needs is installed when it is first made.
+$(VENV)/docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet 'mkdocs>=1.6,<2' 'mkdocs-material>=9.5' 'mkdocstrings[python]>=1'
+	touch $@
+
+docs: $(BUILT) $(VENV)/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 fuzz: $(BUILT)
 	$(BIN)/python tests/fuzz/campaign.py --mutations $(MUTATIONS) --seed $(SEED)

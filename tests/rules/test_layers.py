@@ -85,10 +85,8 @@ GRAPH = {
 LATE = {
     "consumer": {"objects"},
     "member": {"objects", "stats"},
-    "observer": {"objects"},
-    "participant": {"objects", "watch"},
     "observer": {"news", "objects"},
-    "participant": {"objects"},
+    "participant": {"objects", "watch"},
     "sender": {"objects"},
     "view": {"objects"},
     "registry": {"news"},
@@ -104,10 +102,9 @@ LATE = {
 
 # Edges of the package: they join what is below, and nobody below knows them, but for `objects` and `aio`, which the
 # ports load for the methods that need a codec or a loop.
-EDGES = ("cli", "__main__", "bridge", "codecs", "objects", "queue", "queue_ends", "queue_pickle", "queue_spill", "aio")
-# Edges of the package: they join what is below, and nobody below knows them, but for `objects`, which the ports load for the
-# methods that need a codec.
-EDGES = ("cli", "__main__", "bridge", "codecs", "latency", "objects", "queue", "queue_ends", "queue_pickle", "queue_spill")
+EDGES = (
+    "cli", "__main__", "bridge", "codecs", "latency", "objects", "queue", "queue_ends", "queue_pickle", "queue_spill", "aio",
+)
 CLOSED_TO_KERNEL = set(EDGES)
 
 
