@@ -21,13 +21,12 @@ from posix.unistd cimport close as close_file
 from shmring._core.claim cimport Reader
 from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.futex cimport byte_is_locked, is_confined_to, lock_byte, unlock_all
-from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_DROP, GROUP_EPHEMERAL, GROUP_EXCLUSIVE, GROUP_FREE, GROUP_JOINING,
-                                   GROUP_NAME_BYTES, LOCK_PARTICIPANT, LOCK_REGISTRY, NONE, ROLE_CONSUMER, ROLE_OBSERVER,
-                                   ROLE_PRODUCER, Fault, OK, RingMap, Slot)
-from shmring._core.membership cimport (group_begin, group_check, group_count, group_end, group_flags, group_has_member,
-                                       group_is_being_claimed, group_is_settled, group_members, group_set_exclusive, group_set_members,
-                                       group_set_orphans, group_set_settled, group_share, group_state,
-                                       group_unshare, participant_group, participant_has_left, participant_is_active, participant_is_orphan, participant_role)
+from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_DROP, GROUP_EPHEMERAL, GROUP_EXCLUSIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES,
+                                   LOCK_PARTICIPANT, LOCK_REGISTRY, NONE, ROLE_CONSUMER, ROLE_OBSERVER, ROLE_PRODUCER, Fault, OK, RingMap, Slot)
+from shmring._core.membership cimport (
+    group_begin, group_check, group_count, group_end, group_flags, group_has_member, group_is_being_claimed, group_is_settled,
+    group_members, group_set_exclusive, group_set_members, group_set_orphans, group_set_settled, group_share, group_state,
+    group_unshare, participant_group, participant_has_left, participant_is_active, participant_is_orphan, participant_role)
 from shmring._core.repair cimport ORPHANED, adopt_orphan, repair_bury, repair_free, repair_note
 from shmring._core.reserve cimport reserve_lately
 from shmring._core.snapshot cimport GroupSnapshot, snapshot_group, snapshot_hold, snapshot_tail
@@ -44,11 +43,14 @@ lock_descriptors = set()
 ROLES = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}
 
 # Which thread of this process holds the registry lock of which ring (by uuid): a signal handler or finalizer that runs in that
-# thread must not wait for itself.
+# thread must not wait for itself. In a child that it forked: for which rings the parent held it, and may wait for us.
 holders = {}
+interrupted = set()
+BUSY = "ring {!r}: its tables are being changed by the very thread that {}"
 
 
 def _after_fork_in_child():
+    interrupted.update([uuid for uuid, holder in holders.items() if holder == get_ident()])
     holders.clear()
     while lock_descriptors:
         close_file(lock_descriptors.pop())
@@ -84,15 +86,17 @@ cdef class TableLock:
         if holders.get(registry.uuid) == get_ident():
             if not self.wait:
                 return False
-            raise RuntimeError(f"ring {registry.name!r}: its tables are being changed by the very thread that this signal handler or "
-                               f"finalizer interrupted")
+            raise RuntimeError(BUSY.format(registry.name, "this signal handler or finalizer interrupted"))
         self.fd = registry.open_lock_descriptor()
         try:
-            if registry.wait_for_lock(self.fd, self.wait):
+            if registry.wait_for_lock(self.fd, self.wait and registry.uuid not in interrupted):
+                interrupted.discard(registry.uuid)
                 holders[registry.uuid] = get_ident()
                 self.is_held = True
                 registry.end_half_made_groups()
                 return True
+            if self.wait:
+                raise RuntimeError(BUSY.format(registry.name, "forked this process, from a signal handler or finalizer"))
         except BaseException:
             self.release()
             raise
@@ -104,8 +108,8 @@ cdef class TableLock:
 
     cdef release(self):
         cdef bint was_held = self.is_held
+        self.is_held = False
         if was_held:
-            self.is_held = False
             holders.pop(self.registry.uuid, None)
         if self.fd >= 0:
             fd, self.fd = self.fd, -1
@@ -120,9 +124,8 @@ cdef class Registry:
     # ---- the lock ------------------------------------------------------------------------------------------------
 
     def lock(self):
-        """A context manager that holds the registry lock.
-
-        Raises RuntimeError in a signal handler or finalizer that interrupted its own thread while that held the lock.
+        """A context manager that holds the registry lock. Raises RuntimeError in a signal handler or finalizer that interrupted its
+        own thread while that held the lock, and in a child forked there, as long as the parent holds it.
         """
         return TableLock.__new__(TableLock, self, True)
 
@@ -150,10 +153,8 @@ cdef class Registry:
         while True:
             with nogil:
                 result = lock_byte(fd, LOCK_REGISTRY, wait)
-            if result == 0:
-                return True
-            if not wait and result in (-EAGAIN, -EACCES):
-                return False
+            if result == 0 or (not wait and result in (-EAGAIN, -EACCES)):
+                return result == 0
             if result != -EINTR:
                 raise OSError(-result, f"ring {self.name!r}: cannot lock its tables: {os.strerror(-result)}")
             PyErr_CheckSignals()

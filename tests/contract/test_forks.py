@@ -228,7 +228,7 @@ PLACES = {
         real = evidence.own_identity
         def forking():
             evidence.own_identity = real
-            if as_child(child, waits=False): os._exit(0)        # it may have to wait for us, who hold them
+            if as_child(child): os._exit(0)         # who wants to join must not wait for us, who hold them
             return real()
         evidence.own_identity = forking
         more = ring.consumer(lossy=True)
