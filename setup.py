@@ -27,7 +27,7 @@ extensions = [
         include_dirs=["shmring/include"],
         define_macros=[("SHMRING_DEBUG", "1")] if DEBUG else [],
         extra_compile_args=["-std=gnu11", *LEVEL, "-Wall", "-Wextra", "-Wno-unused-parameter", *PAIRS],
-        depends=[f"shmring/include/shmring/{header}.h" for header in ("atomic", "futex", "layout", "uring")],
+        depends=[f"shmring/include/shmring/{header}.h" for header in ("atomic", "futex", "layout")],
     )
     for port in PORTS
     if os.path.exists(f"shmring/{port}.pyx")

@@ -17,6 +17,8 @@ cdef extern from "shmring/futex.h" nogil:
     int futex_wait "shmring_futex_wait" (u32* word, uint32_t expected, int64_t until_ns) noexcept  # [W5]: doorbell.pml
     int futex_waitv "shmring_futex_waitv" (Waitv* waiters, unsigned count, int64_t until_ns) noexcept
     int futex_wake "shmring_futex_wake" (u32* word, int count) noexcept
+    int io_uring_setup "shmring_io_uring_setup" (unsigned entries, void* params) noexcept
+    int io_uring_enter "shmring_io_uring_enter" (int fd, unsigned count) noexcept
     void yield_slice "shmring_yield" () noexcept
     void sleep_until "shmring_sleep_until" (int64_t until_ns) noexcept
     int is_confined_to "shmring_is_confined_to" (int pid, int cpu) noexcept

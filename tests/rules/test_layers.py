@@ -13,7 +13,7 @@ KERNEL_GRAPH = {
     "atomic": set(),
     "pages": set(),
     "futex": {"atomic"},
-    "uring": {"atomic"},
+    "uring": {"atomic", "futex"},
     "guard": {"atomic"},
     "layout": {"atomic"},
     "record": {"atomic", "layout"},

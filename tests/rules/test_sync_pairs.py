@@ -27,8 +27,8 @@ PARTNER = {
     "fence, observer": "fence, producer",
 }
 
-# Edges with one side only, and why: none.
-ONE_SIDED: dict[str, str] = {}
+# Edges with one side only, and why.
+ONE_SIDED = dict.fromkeys(("uring-request", "uring-completion", "uring-room"), "the other side is Linux")
 
 # Functions that order by themselves, and which kinds of edge they may stand for. The read-modify-writes are sequentially
 # consistent; only where an edge rests on one of them it is named, so they may stand without.

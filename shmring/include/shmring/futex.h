@@ -25,6 +25,10 @@
 #ifndef SYS_futex_waitv
 #define SYS_futex_waitv 449
 #endif
+#ifndef SYS_io_uring_setup           /* missing from headers before Linux 5.1 */
+#define SYS_io_uring_setup 425
+#define SYS_io_uring_enter 426
+#endif
 #define SHMRING_FUTEX2_SIZE_U32 0x02 /* FUTEX2_SIZE_U32 is missing from headers before Linux 5.16 */
 #define SHMRING_WAITV_MAX 128        /* FUTEX_WAITV_MAX */
 
@@ -67,6 +71,20 @@ static inline int shmring_futex_waitv(struct shmring_waitv *waiters, unsigned co
 static inline int shmring_futex_wake(shmring_u32 *word, int count)
 {
     long result = syscall(SYS_futex, word, FUTEX_WAKE, count, NULL, NULL, 0);
+    return result < 0 ? -errno : (int)result;
+}
+
+/* An io_uring's descriptor, or a negative errno; `params` is a struct io_uring_params. */
+static inline int shmring_io_uring_setup(unsigned entries, void *params)
+{
+    long result = syscall(SYS_io_uring_setup, entries, params);
+    return result < 0 ? -errno : (int)result;
+}
+
+/* Hands queued requests over and waits for none. How many were taken, or a negative errno. */
+static inline int shmring_io_uring_enter(int fd, unsigned count)
+{
+    long result = syscall(SYS_io_uring_enter, fd, count, 0, 0, NULL, 0);
     return result < 0 ? -errno : (int)result;
 }
 
