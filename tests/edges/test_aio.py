@@ -258,14 +258,18 @@ def test_a_loop_that_is_closed_under_those_who_await_leaves_the_handle_to_the_ne
             loop.close()
             for task in tasks:
                 task._log_destroy_pending = False
-            async def next_one(each=each):
+            del task
+
+            async def next_one(each=each, tasks=tasks):
                 waiting = asyncio.create_task(rx.arecv())
+                await asyncio.sleep(0)  # it has begun, so that the bit is its own
                 await until(lambda: parked(ring.name))
+                tasks.clear()  # their coroutines end while somebody else awaits the handle
                 gc.collect()
+                assert parked(ring.name)
                 tx.send(b"%d" % each)
                 return await waiting
 
-            del task, tasks  # their coroutines end while somebody else awaits the handle
             assert run(next_one()) == b"%d" % each
 
 
