@@ -9,7 +9,10 @@ import pytest
 
 SHORT = {"shm": 700, "file": 700, "memfd": 1500, "dropped": 1500, "attaching": 4000, "mapping": 3000}
 LONG = 100_000
-ONCE = 4096  # bytes, and a hundredth as many objects, that may come once: a table that grew, a number that needs more digits
+# What may come once: a table that grew, a number that needs more digits; 8 KB were seen, whether 400 cycles or 1600. The smallest
+# piece of malloc's, 32 bytes, left by each of 700 cycles, is more than the bytes.
+ONCE = 4096
+ONCE_LENT = 16384
 
 
 def cycles(peer, scenario, count):
@@ -21,7 +24,7 @@ def cycles(peer, scenario, count):
         assert after[what] == before[what], f"{what}: {before[what]}, then {after[what]}"
     assert after["mappings"] <= before["mappings"] + 2
     if before["lent"] is not None:
-        assert after["lent"] - before["lent"] <= ONCE, f"{facts['per_cycle']['lent']} bytes per cycle"
+        assert after["lent"] - before["lent"] <= ONCE_LENT, f"{facts['per_cycle']['lent']} bytes per cycle"
     assert after["blocks"] - before["blocks"] <= ONCE // 20, f"{facts['per_cycle']['blocks']} blocks per cycle"
     assert after["objects"] - before["objects"] <= ONCE // 100, f"{facts['per_cycle']['objects']} objects per cycle"
     assert after["rss_kib"] <= before["rss_kib"] + 256
