@@ -198,6 +198,7 @@ def test_a_process_ends_when_what_it_put_is_in_the_ring(method):
         assert take(q, 1000) == list(range(1000))
         child.join()
         assert child.exitcode == 0
+        child.close()
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
@@ -207,6 +208,7 @@ def test_cancel_join_thread_lets_a_process_end_without(method):
         child.start()
         child.join()
         assert child.exitcode == 0 and 0 < q.qsize() < 1000
+        child.close()
 
 
 def test_the_main_program_ends_when_what_it_put_is_in_the_ring(peer, unique_name):
