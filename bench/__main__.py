@@ -104,11 +104,11 @@ def run(args: argparse.Namespace) -> int:
             raise WrongUsage(f"{output}: no right to write there; --output names another file")
         document = measure(args)
     results = Results(document)
-    report.print_tables(results)
     written = []
-    if output:  # with --from only where it was asked for
+    if output:  # with --from only where it was asked for; before anything else can go wrong
         output.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         written.append(output)
+    report.print_tables(results)
     if args.html or not args.docs:
         target = args.html or (output or args.sources[0]).with_suffix(".html")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,7 @@ def _shape_table(results: Results, shape: str) -> tuple[list[str], list[list[str
         case = Case(**next(iter(row.values()))["case"])
         settings = [case.setting] if case.setting else []
         facts = [size_text(case.size), size_text(case.capacity), *settings]
-        lines.append([*facts, *(_figures(row[name]) for name in present)])
+        lines.append([*facts, *(_figures(row[name]) if name in row else "-" for name in present)])
     return ["message", "ring", *([SETTINGS[shape]] if shape in SETTINGS else []), *present.values()], lines
 
 
