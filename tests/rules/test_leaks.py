@@ -9,8 +9,8 @@ import pytest
 
 SHORT = {"shm": 700, "file": 700, "memfd": 1500, "dropped": 1500, "attaching": 4000, "mapping": 3000}
 LONG = 100_000
-# What may come once: a table that grew, a number that needs more digits; 8 KB were seen, whether 400 cycles or 1600. The smallest
-# piece of malloc's, 32 bytes, left by each of 700 cycles, is more than the bytes.
+# What may come once: a table that grew, a number that needs more digits; 8 KB were seen, whether 400 cycles or 1600. Malloc's
+# smallest piece, 32 bytes, left by each of 700 cycles, is more than that.
 ONCE = 4096
 ONCE_LENT = 16384
 
