@@ -13,7 +13,7 @@ from libc.string cimport memcpy
 
 from shmring._core.count cimport count_in_flight, count_note
 from shmring._core.guard cimport guard_copy_is_whole
-from shmring._core.layout cimport FULL, OK
+from shmring._core.layout cimport FULL, Fault, OK
 from shmring._core.produce cimport UNBOUNDED, produce_finish, produce_most_batch, produce_reserve, produce_reserve_batch
 from shmring._core.record cimport record_span
 from shmring._core.reserve cimport MOST_MESSAGES
@@ -47,7 +47,7 @@ def send(Producer tx not None, bytes message not None, int64_t limit, timeout=No
 
 def try_send(Producer tx not None, bytes message not None, int64_t limit):
     """Send one message if there is room now. Returns whether it was sent."""
-    if write_now(tx, message, limit):
+    if not tx.others_write() and write_now(tx, message, limit):
         return True
     tx.wanted = PyBytes_GET_SIZE(message) + NUMBER_BYTES
     tx.note_poll(1)
@@ -197,7 +197,13 @@ cdef note(Consumer rx, bytes message):
 cdef note_bytes(Consumer rx, const char* message, Py_ssize_t length):
     """It was claimed: whoever waits until fewer are in flight may send."""
     cdef uint64_t number
+    cdef Fault fault
+    cdef int woken
     if length < NUMBER_BYTES:
         raise CorruptRing(f"ring {rx.ring.name!r}: a message of {length} bytes has no number; who sent it does not count")
     memcpy(&number, message + length - NUMBER_BYTES, NUMBER_BYTES)
-    rx.note_wakes(count_note(&rx.reader.ring, rx.reader.group, number, rx.reader.must_fence))
+    woken = count_note(&rx.reader.ring, rx.reader.group, number, rx.reader.must_fence, &fault)
+    if woken < 0:
+        raise CorruptRing(f"ring {rx.ring.name!r}: a message says that it is number {number}, of {fault.limit} that were sent; who sent it "
+                          f"does not count")
+    rx.note_wakes(woken)

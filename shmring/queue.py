@@ -22,6 +22,25 @@ FEW_VIEWS = 8  # a member may hold 15, if they do not lie in a row
 FIRST_STEP, LAST_STEP = 0.1, 2.0  # seconds between two looks of join() for gaps that nobody passes over
 
 
+def load_view(view):
+    with view.data as message:
+        return loads(message)
+
+
+def load_all(load, taken):
+    """The objects, in order; all of them are out of the queue, so one that cannot be unpickled must not cost the others."""
+    objects, failure = [], None
+    for each in taken:
+        try:
+            objects.append(load(each))
+        except Exception as error:
+            failure = failure or error
+    if failure is not None:
+        failure.objects = objects
+        raise failure
+    return objects
+
+
 class SimpleQueue(Ends):
     """`multiprocessing.SimpleQueue`: put and get, which wait, and nothing else.
 
@@ -209,12 +228,15 @@ class Queue(Ends):
         return self.get(False)
 
     def get_many(self, limit, block=True, timeout=None):
-        """Take up to `limit` objects out, at least one: what is there. A list. Raises as get."""
+        """Take up to `limit` objects out, at least one: what is there. A list.
+
+        Raises as get. If one of them cannot be unpickled, the exception's attribute `objects` is the list of the others.
+        """
         try:
             messages = self._recv_many(limit, seconds(block, timeout))
         except TimeoutError:
             raise Empty from None
-        return list(map(loads, messages))
+        return load_all(loads, messages)
 
     def _get_in_time(self, block, timeout):
         if not seconds(block, timeout):
@@ -293,8 +315,7 @@ class JoinableQueue(Queue):
 
     def get(self, block=True, timeout=None):
         """Take the next object out, to be followed by task_done(). As `Queue.get`."""
-        with self._take(seconds(block, timeout)).data as message:
-            return loads(message)
+        return load_view(self._take(seconds(block, timeout)))
 
     def get_many(self, limit, block=True, timeout=None):
         """Take up to `limit` objects out, at least one; each wants a task_done(). A list. As `Queue.get_many`."""
@@ -306,11 +327,7 @@ class JoinableQueue(Queue):
                 views.append(self._take(0))
         except Empty:
             pass
-        objects = []
-        for view in views:
-            with view.data as message:
-                objects.append(loads(message))
-        return objects
+        return load_all(load_view, views)
 
     def _take(self, timeout):
         while True:

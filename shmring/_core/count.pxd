@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport cas_u64, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u64, seldom
 from shmring._core.doorbell cimport WAKE_ALL, bell_is_armed, bell_ring
-from shmring._core.layout cimport MOST_LOST, Group, RingMap, mark_position
+from shmring._core.layout cimport HEADER_BYTES, MOST_LOST, PRODUCERS_OFFSET, Fault, Group, RingMap, layout_fault, mark_position
 from shmring._core.reserve cimport Tail, reserve_lately, reserve_look
 
 
@@ -39,9 +39,14 @@ cdef inline bint count_allows(uint64_t passed, const Tail* tail, uint64_t messag
 
 
 # Message number `number` was claimed by a member of `group`, and all before it. Producers that sleep for it are woken. Returns
-# the number of wake calls.
-cdef inline int count_note(const RingMap* ring, Group* group, uint64_t number, bint must_fence) noexcept nogil:
-    cdef uint64_t passed
+# the number of wake calls; or CORRUPT if there are not so many messages: noted, it would lift the bound for good.
+cdef inline int count_note(const RingMap* ring, Group* group, uint64_t number, bint must_fence, Fault* fault) noexcept nogil:
+    cdef uint64_t passed = load_relaxed_u64(&group.passed)
+    # More than fit the ring were passed at once: after deaths, or never. Relaxed: who stamped the message had counted it, and
+    # its stamp was acquired. The line is the producers', so it is left alone as long as the number is plausible.
+    if (seldom(number - passed > ring.capacity // HEADER_BYTES) and <int64_t> (number - passed) > 0
+            and <int64_t> (load_relaxed_u64(&ring.producers.number) - number) < 0):
+        return layout_fault(fault, PRODUCERS_OFFSET + 8, number, load_relaxed_u64(&ring.producers.number))
     cdef int attempt
     for attempt in range(MOST_LOST):
         # Relaxed: only compared, and exchanged if it is still the same.

@@ -167,6 +167,15 @@ def test_what_was_sent_without_a_number_is_told(ring):
             counted.recv(rx)
 
 
+def test_a_number_that_was_never_given_does_not_lift_the_limit(ring):
+    with ring.producer() as tx, ring.consumer() as rx:
+        tx.send(b"payload" + (1 << 62).to_bytes(8, "little"))
+        with pytest.raises(shmring.CorruptRing, match=f"says that it is number {1 << 62}, of 1 that were sent"):
+            counted.recv(rx)
+        # What nobody noted counts, until the next one is.
+        assert [counted.try_send(tx, b"x", 3) for _ in range(3)] == [True, True, False]
+
+
 def test_wrong_arguments_are_refused(ring):
     with ring.producer() as tx, ring.consumer() as rx:
         with pytest.raises(ValueError, match="a limit is at least 0, not -1"):

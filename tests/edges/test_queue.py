@@ -27,6 +27,11 @@ def take(q, count):
     return [q.get() for _ in range(count)]
 
 
+class Refusing:
+    def __reduce__(self):
+        return int, ("no number",)
+
+
 # ---- objects -----------------------------------------------------------------------------------------------------------
 
 
@@ -109,6 +114,19 @@ def test_an_object_larger_than_the_ring_is_refused(kind):
             q.put(bytes(5000))
         q.put(1)
         assert q.get() == 1
+
+
+@pytest.mark.parametrize("kind", [shmring.Queue, shmring.JoinableQueue])
+def test_an_object_that_cannot_be_unpickled_does_not_cost_the_others(kind):
+    with kind() as q:
+        q.put_many([1, Refusing(), 2])
+        with pytest.raises(ValueError, match="no number") as caught:
+            q.get_many(9)
+        assert caught.value.objects == [1, 2] and q.qsize() == 0
+        if kind is shmring.JoinableQueue:
+            for _ in range(3):
+                q.task_done()
+            q.join(10)
 
 
 def test_many_objects_keep_their_order():
