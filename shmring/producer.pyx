@@ -9,24 +9,19 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
-from shmring._core.gate cimport gate_scan, gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
-from shmring._core.layout cimport CORRUPT, FULL, OK, ROLE_PRODUCER
-from shmring._core.produce cimport (Writer, produce_abort, produce_finish, produce_has_room, produce_is_open, produce_most_batch,
-                                    produce_ponder, produce_publish, produce_reserve, produce_reserve_batch, produce_shorten)
+from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER
+from shmring._core.produce cimport (produce_abort, produce_finish, produce_is_open, produce_most_batch, produce_ponder,
+                                    produce_publish, produce_reserve, produce_reserve_batch, produce_shorten)
 from shmring._core.record cimport record_span
 from shmring._core.reserve cimport MOST_MESSAGES
 from shmring._core.shutdown cimport shutdown_is_seen
-from shmring.ring cimport NO_WAIT, Ring, check_timeout, deadline_after
+from shmring.ring cimport Ring, check_timeout, deadline_after
 from shmring.sender cimport STALE, Sender
 from shmring.sigbus cimport process_epoch
 from shmring.view cimport Lease
 
 from shmring.errors import ShutDown
-
-
-cdef bint writer_is_drained(const void* state, uint64_t capacity) noexcept nogil:
-    return produce_has_room(<const Writer*> state, capacity)
 
 
 @final
@@ -78,13 +73,18 @@ cdef class Producer(Sender):
             PyBuffer_Release(&buffer)
 
     def try_send(self, message):
-        """Send one message if there is room now. Returns whether it was sent. Raises as send, but for TimeoutError."""
+        """Send one message if there is room now. Returns whether it was sent. Raises as send, but for TimeoutError.
+
+        False also while another thread of this producer writes an object into the ring.
+        """
         cdef Py_buffer buffer
         cdef int code
         PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE)
         try:
             code = self.try_write(<const char*> buffer.buf, buffer.len)
             if code == STALE:
+                if self.others_write():
+                    return False
                 self.check_sending()
                 code = self.try_write(<const char*> buffer.buf, buffer.len)
             if code == FULL:
@@ -264,32 +264,6 @@ cdef class Producer(Sender):
             self.send_packed(packed, timeout)
         elif self.try_write(PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed)) != OK:
             self.write(PyBytes_AS_STRING(packed), PyBytes_GET_SIZE(packed), deadline_after(timeout))
-
-    def drain(self, timeout=None):
-        """Wait until the ring is empty: every group has received, and every member released, all that anybody sent.
-
-        Raises
-        ------
-        TimeoutError
-            It was not, at any moment in `timeout` seconds; the text names who is behind.
-        ClaimOpen
-            A claim of this producer is open, which would keep it waiting.
-        """
-        cdef uint64_t capacity = self.writer.ring.capacity
-        cdef int64_t deadline = deadline_after(timeout)
-        cdef uint64_t gate = 0, tail
-        if self.is_busy and not self.is_closed:
-            self.check_sending()
-        if self.epoch != process_epoch:
-            self.check()
-        if not writer_is_drained(&self.writer, capacity) and (
-                deadline == NO_WAIT or not self.wait_for(writer_is_drained, &self.writer, capacity, deadline)):
-            behind = self.ring.registry.describe_obstacles(capacity)
-            raise TimeoutError(f"ring {self.ring.name!r} is not empty: {'; '.join(behind) or 'until this moment'}")
-        self.look_up()
-        tail = gate_tail(&self.writer.ring, self.writer.tail.position) if self.writer.ring.is_multi else self.writer.position
-        if gate_scan(&self.writer.ring, tail, tail, &gate, &self.writer.fault) != OK:      # damage ends the wait, too
-            self.raise_code(CORRUPT, 0)
 
     # ---- the way in ----------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ cdef class Sender(Participant):
     cdef uint64_t stalled_ns
 
     cdef send_packed(self, object packed, object timeout)
+    cdef bint others_write(self) except -1
     cdef check_sending(self)
     cdef char* reserve_bytes(self, uint64_t length, int64_t deadline) except NULL
     cdef int wait_for_room(self, uint64_t length, int64_t deadline) except -1

@@ -10,7 +10,8 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from shmring._core.atomic cimport u32
 from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.futex cimport now_ns, yield_slice
-from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
+from shmring._core.gate cimport gate_scan, gate_tail
+from shmring._core.layout cimport CORRUPT, FULL, OK, ROLE_PRODUCER, TOO_LARGE, Bell
 from shmring._core.membership cimport (participant_any_producer, participant_count_producer, participant_note_stalls,
                                        participant_set_sole, participant_sole)
 from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_has_room, produce_is_bounded, produce_is_open,
@@ -19,7 +20,7 @@ from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring.participant cimport Participant
 from shmring.registry cimport corrupt
-from shmring.ring cimport FOR_EVER, NO_WAIT, check_timeout
+from shmring.ring cimport FOR_EVER, NO_WAIT, check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport A_WAIT, Ready
 
@@ -29,6 +30,10 @@ from shmring.errors import ClaimOpen, MessageTooLarge, ProducerTaken, ShutDown
 cdef bint writer_is_ready(const void* state, uint64_t span) noexcept nogil:
     cdef const Writer* writer = <const Writer*> state
     return produce_has_room(writer, span) or shutdown_is_seen(&writer.ring)
+
+
+cdef bint writer_is_drained(const void* state, uint64_t capacity) noexcept nogil:
+    return produce_has_room(<const Writer*> state, capacity)
 
 
 cdef class Sender(Participant):
@@ -109,12 +114,17 @@ cdef class Sender(Participant):
         if self.writer.position != self.writer.published:
             self.note_wakes(produce_publish(&self.writer))
 
+    cdef bint others_write(self) except -1:
+        """Does another thread write an object into its claim just now? In a forked child that thread is the parent's."""
+        return (self.is_busy and self.writing_thread != 0 and self.writing_thread != get_ident() and not self.is_closed
+                and self.pid == os.getpid())
+
     cdef check_sending(self):
-        while self.is_busy and self.writing_thread and self.writing_thread != get_ident():
+        while self.others_write():
             with nogil:                             # another thread writes an object into the ring: it will be done soon
                 yield_slice()
             PyErr_CheckSignals()
-        if self.is_busy and not self.is_closed:
+        if self.is_busy and not self.is_closed and (self.pid == os.getpid() or not self.writing_thread):
             raise ClaimOpen(f"this producer of ring {self.ring.name!r} has an open claim; commit or abort it first")
         if self.epoch != process_epoch:
             self.check()
@@ -137,6 +147,32 @@ cdef class Sender(Participant):
         raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
                            f"{'; '.join(behind) or 'room came this moment'}")
 
+    def drain(self, timeout=None):
+        """Wait until the ring is empty: every group has received, and every member released, all that anybody sent.
+
+        Raises
+        ------
+        TimeoutError
+            It was not, at any moment in `timeout` seconds; the text names who is behind.
+        ClaimOpen
+            A claim of this producer is open, which would keep it waiting.
+        """
+        cdef uint64_t capacity = self.writer.ring.capacity
+        cdef int64_t deadline = deadline_after(timeout)
+        cdef uint64_t gate = 0, tail
+        if self.is_busy and not self.is_closed:
+            self.check_sending()
+        if self.epoch != process_epoch:
+            self.check()
+        if not writer_is_drained(&self.writer, capacity) and (
+                deadline == NO_WAIT or not self.wait_for(writer_is_drained, &self.writer, capacity, deadline)):
+            behind = self.ring.registry.describe_obstacles(capacity)
+            raise TimeoutError(f"ring {self.ring.name!r} is not empty: {'; '.join(behind) or 'until this moment'}")
+        self.look_up()
+        tail = gate_tail(&self.writer.ring, self.writer.tail.position) if self.writer.ring.is_multi else self.writer.position
+        if gate_scan(&self.writer.ring, tail, tail, &gate, &self.writer.fault) != OK:      # damage ends the wait, too
+            self.raise_code(CORRUPT, 0)
+
     # ---- objects (send_obj, the fast one, is the producer's) -------------------------------------------------------
 
     def try_send_obj(self, obj):
@@ -146,6 +182,8 @@ cdef class Sender(Participant):
         packed = self.pack(obj)
         if type(packed) is bytes:
             return self.try_send(packed)
+        if self.others_write():
+            return False
         self.check_sending()
         if (<uint64_t> packed.nbytes <= self.writer.max_message
                 and not produce_has_room(&self.writer, record_span(packed.nbytes, self.writer.ring.align))):

@@ -213,6 +213,15 @@ def test_threads_that_share_a_producer_do_not_meet_each_others_claims(ring):
         slow = threading.Thread(target=tx.send_obj, args=("slow",))
         slow.start()
         started.wait()
+        assert not tx.try_send(b"raw") and not tx.try_send_obj("quick") and not tx.try_send_obj("slow")  # they never wait
+        child = os.fork()
+        if child == 0:  # where that thread is not, and never will be done
+            try:
+                tx.send(b"child")
+            except shmring.WrongProcess:
+                os._exit(0)
+            os._exit(1)
+        assert os.waitpid(child, 0)[1] == 0
         threading.Timer(0.05, waiting.set).start()
         tx.send_obj("quick")
         tx.send(b"raw")
