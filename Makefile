@@ -1,13 +1,13 @@
 # Everything runs in the project's own virtual environment, which is made and refreshed as needed:
 #
 #   make demo     two processes exchange real data, checked and measured
-#   make test     all tests but those marked soak; MARKS="" runs everything
+#   make test     all tests but those marked soak, on two CPUs; MARKS="" runs everything, WORKERS=4 takes four
 #   make test-pythons   CPython's own queue tests against shmring's queues, with each Python from 3.10 on that is installed
 #   make models   check the Spin models of the protocols, all sizes and mutants (needs spin and gcc)
 #   make bench    measure, in at most 12 minutes, and write docs/benchmarks.md, its pictures and docs/report/results.json
 #   make fuzz     damage rings under everybody who uses them; MUTATIONS=10000000 and SEED=1 set how much
 #   make soak     everything at once with random kills, for HOURS=8, and a report in build/soak; then the other long tests
-#   make deaths   kill and stop participants at each instruction of each operation: up to two hours of two CPUs
+#   make deaths   kill and stop participants in every state that any of their instructions leaves behind
 #   make lint     ruff, and mypy on the types that users see
 #   make asan     the tests with modules that the address and undefined-behaviour sanitizers check
 #   make aarch64  the contract tests under qemu-user, with Debian's Python for arm64
@@ -22,6 +22,7 @@ HOURS ?= 1
 MUTATIONS ?= 10000000
 SEED ?= 1
 MARKS ?= not soak
+WORKERS ?= 2
 SHMRING_DEBUG ?= 0
 
 VENV := .venv
@@ -54,7 +55,7 @@ demo: $(BUILT)
 	$(BIN)/python -m shmring demo
 
 test: $(BUILT)
-	$(BIN)/python -m pytest -m "$(MARKS)"
+	$(BIN)/python -m pytest -m "$(MARKS)" --numprocesses $(WORKERS) --dist loadfile
 
 test-pythons: $(BUILT)
 	$(BIN)/python tests/pythons/run.py

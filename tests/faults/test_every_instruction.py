@@ -1,4 +1,4 @@
-"""Death at every instruction, sampled: `make deaths` tries all of it. See stepping/."""
+"""Death at every instruction, sampled: `make deaths` goes through all of it. See stepping/."""
 
 from __future__ import annotations
 
@@ -64,6 +64,20 @@ def test_a_ring_that_has_its_name_too_early_is_caught(theatre, monkeypatch):
     monkeypatch.setattr(creation, "_link", lambda fd, temporary, place, action: None)
     result = program.run_scene(theatre, chosen, program.Sample(1, 20), float("inf"), ("kill",))
     assert any("no ring" in text for text in result.texts), result
+
+
+def test_each_state_is_chosen_once_by_whom_it_kills(theatre):
+    """And whatever lies between two states is a load, a jump or a register's business."""
+    chosen = scene("send | middle | multi")
+    points = program.rehearse(theatre, chosen, None)
+    states = program.states_of(points)
+    assert [index for state in states for index in state] == list(range(len(points)))
+    between = [points[index] for state in states for index in state[1:]]
+    assert all(kind in (trial.INSIDE, trial.LEFT) and not changed for kind, _, changed in between)
+    kills = program.EveryState(1).points(points, "kill")
+    assert [sum(index in state for index in kills) for state in states] == [1] * len(states)
+    stops = program.EveryState(1).points(points, "stop")
+    assert len(stops) > len(kills) > sum(changed for _, _, changed in points) > 5
 
 
 @pytest.mark.parametrize("label", ["send | middle | multi", "recv, shared | middle | single", "close a member | full | multi"])

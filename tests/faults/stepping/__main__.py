@@ -1,4 +1,5 @@
-"""Death at every instruction: `python tests/faults/stepping` (or `make deaths`) tries all of it; with --count a sample.
+"""Death at every instruction: `python tests/faults/stepping` (or `make deaths`) steps through all of them, kills once for each
+state that they leave behind; with --every at each of them (a day), with --count at a sample.
 
 Prints a table: operation and situation, the points that it has, how many of them were tried, and what failed.
 """
@@ -26,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="stepping", description=__doc__)
     parser.add_argument("--only", action="append", default=[], help="scenes whose names contain this")
     parser.add_argument("--count", type=int, default=0, help="a sample: so many points of each scene")
-    parser.add_argument("--most", type=int, default=0, help="at most so many points of a scene without a contender; 0: all")
+    parser.add_argument("--every", action="store_true", help="each instruction, also those that leave the same behind")
     parser.add_argument("--seed", type=int, default=None, help="of the sample; a random one by default")
     parser.add_argument("--seconds", type=float, default=1e9, help="stop after this time")
     parser.add_argument("--modes", default=",".join(program.MODES))
@@ -47,12 +48,16 @@ def main() -> int:
     chosen = [scene for scene in everything if all(part in scene.label for part in options.only)]
     until = time.monotonic() + options.seconds
     with tempfile.TemporaryDirectory() as folder:
+        todo, fill = os.pipe()
+        os.write(fill, b"".join(index.to_bytes(2, "little") for index in range(len(chosen))))
+        os.close(fill)
         workers = []
         for number in range(options.jobs):
             pid = os.fork()
             if pid == 0:
-                work(number, options, seed, stepper, chosen, until, f"{folder}/{number}")
+                work(number, options, seed, stepper, chosen, todo, until, f"{folder}/{number}")
             workers.append(pid)
+        os.close(todo)
         codes = [os.waitpid(pid, 0)[1] for pid in workers]
         for pid in workers:  # of one that failed
             for left in Path("/dev/shm").glob(f"shmring-stepping-{pid}-*"):
@@ -71,8 +76,8 @@ def read(path: str) -> list[str]:
     return Path(path).read_text().splitlines() if os.path.exists(path) else []
 
 
-def work(number, options, seed, stepper, scenes, until, path):
-    """One of several processes: takes every so manieth scene."""
+def work(number, options, seed, stepper, scenes, todo, until, path):
+    """One of several processes: takes one scene after the other, whose numbers lie in the pipe `todo`."""
     code = 70
     try:
         cpus = sorted(os.sched_getaffinity(0))
@@ -80,15 +85,13 @@ def work(number, options, seed, stepper, scenes, until, path):
         gc.disable()
         theatre = trial.Theatre(stepper)
         with open(path, "w") as file:
-            for index, scene in enumerate(scenes):
-                if index % options.jobs != number:
-                    continue
+            while (taken := os.read(todo, 2)) and time.monotonic() < until:
+                index = int.from_bytes(taken, "little")
+                scene = scenes[index]
                 if options.count:
                     choose = program.Sample(seed + index, 0 if scene.label in program.DELICATE else options.count)
                 else:
-                    choose = program.Everything(seed + index, options.most)
-                if time.monotonic() > until:
-                    break
+                    choose = program.EveryInstruction() if options.every else program.EveryState(seed + index)
                 result = program.run_scene(theatre, scene, choose, until, options.modes.split(","))
                 file.write(json.dumps(program.as_json([result])[0]) + "\n")
                 file.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import random
 import time
 from dataclasses import asdict, dataclass, field
@@ -20,7 +21,7 @@ from .scenes import (
     release_and_report,
 )
 from .scenes_tables import TABLES
-from .trial import ENTRY, EXIT, INSIDE, KIND, LEFT, Plan, Theatre, plans
+from .trial import ASLEEP, ENTRY, EXIT, INSIDE, KIND, LEFT, Plan, Theatre, plans
 from .world import LENGTH, Broken, payload
 
 # In the middle of which operations somebody else is stopped, by the victim's role and the ring's producers.
@@ -44,6 +45,7 @@ class Result:
 
     scene: str
     points: int = 0  # instructions of shmring, and system calls, that the operation has
+    states: int = 0  # stretches of them that leave the same behind: see `states_of`
     killed: int = 0
     stopped: int = 0
     missed: int = 0  # the operation took another way this time, and was over before the point
@@ -115,6 +117,8 @@ def rehearse(theatre: Theatre, scene: Scene, stop) -> list[tuple]:
     is stepped up to there, and another time brought there at full speed and stepped from there on.
     """
     _, points = theatre.run(scene, "trace", None, stop)
+    if scene.operation.writes_elsewhere:
+        return [(kind, where, True) for kind, where, _ in points]
     if scene.operation.on_sleep is None:
         return points
     sleeps = next(index for index, (kind, where, _) in enumerate(points) if kind == ENTRY and where == FUTEX)
@@ -128,6 +132,7 @@ def _try_all(theatre, scene, stop, choose, until, modes, result):
         rehearse(theatre, scene, stop)  # the second time nothing is new to the process
     points = rehearse(theatre, scene, stop)
     result.points = max(result.points, len(points))
+    result.states = max(result.states, len(states_of(points)))
     found = plans(points)
     ends: dict[str, list[tuple[int, int, int]]] = {mode: [] for mode in modes}
     for mode in modes:
@@ -166,16 +171,41 @@ def check_course(scene: Scene, total: int, ends, result: Result) -> None:
         result.fail(f"before its first instruction {ends[0][1]} are sent, {ends[0][2]} taken")
 
 
-class Everything:
-    """Every point; or, of an operation with more than `most`, each so manieth from a random one on. With a contender each of
-    its places gets another third of the points.
+def states_of(points) -> list[range]:
+    """The stretches of points between which neither the ring's bytes nor what the system keeps for the process changed. Whoever
+    is killed leaves just that behind, and takes its registers along: all points of a stretch are the same death.
+    """
+    begins = [at for at, (kind, _, changed) in enumerate(points) if at == 0 or changed or kind in (ENTRY, EXIT, ASLEEP)]
+    return [range(first, last) for first, last in itertools.pairwise([*begins, len(points)])]
+
+
+class EveryState:
+    """Of each state one point, another in each run. Who is stopped goes on with its registers: of its points also each
+    STRIDEth, from a random one on.
     """
 
     is_thorough = True
+    STRIDE = 16
 
-    def __init__(self, seed: int, most: int):
+    def __init__(self, seed: int):
         self.random = random.Random(seed)
-        self.most = most
+
+    def stops(self, stops):
+        return stops
+
+    def points(self, points, mode):
+        chosen = {self.random.choice(state) for state in states_of(points)}
+        if mode == "stop":
+            chosen.update(range(self.random.randrange(self.STRIDE), len(points), self.STRIDE))
+        return sorted(chosen)
+
+
+class EveryInstruction:
+    """Every point; with a contender each of its places gets another third of them."""
+
+    is_thorough = True
+
+    def __init__(self):
         self.place = self.places = 0
 
     def stops(self, stops):
@@ -184,10 +214,7 @@ class Everything:
             yield each
 
     def points(self, points, mode):
-        if self.places > 1:
-            return range(self.place % 3, len(points), 3)
-        stride = -(-len(points) // self.most) if self.most else 1
-        return range(self.random.randrange(stride), len(points), stride)
+        return range(self.place % 3, len(points), 3) if self.places > 1 else range(len(points))
 
 
 class Sample:
@@ -215,13 +242,15 @@ class Sample:
 
 def table(results: list[Result]) -> str:
     head = f"{'operation | situation | producers | stopped in the middle of':72}"
-    head += f" {'points':>7} {'killed':>8} {'stopped':>8} {'missed':>7} {'failed':>7}"
+    head += f" {'points':>7} {'states':>7} {'killed':>8} {'stopped':>8} {'missed':>7} {'failed':>7}"
     lines = [head, "-" * len(head)]
+    row = "{:72} {:7} {:7} {:8} {:8} {:7} {:7}".format
+    counts = operator.attrgetter("points", "states", "killed", "stopped", "missed", "failures")
     for each in results:
-        lines.append(f"{each.scene:72} {each.points:7} {each.killed:8} {each.stopped:8} {each.missed:7} {each.failures:7}")
+        lines.append(row(each.scene, *counts(each)))
         lines += [f"    {text}" for text in each.texts]
-    sums = [sum(getattr(each, name) for each in results) for name in ("points", "killed", "stopped", "missed", "failures")]
-    lines += ["-" * len(head), "{:72} {:7} {:8} {:8} {:7} {:7}".format("all", *sums)]
+    sums = [sum(column) for column in zip(*map(counts, results), strict=True)] or [0] * 6
+    lines += ["-" * len(head), row("all", *sums)]
     return "\n".join(lines)
 
 

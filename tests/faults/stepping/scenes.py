@@ -41,6 +41,7 @@ class Operation:
     keeps_producer : is there another producer? None: if there can be
     sleeper : "consumer" or "producer": somebody sleeps until it does its work
     gives_up : messages that it reserves and does not send
+    writes_elsewhere : into other memory than the ring of the world, so that what it changes is not seen
     is_gone_with_it : the group that it makes is ephemeral
     """
 
@@ -68,6 +69,7 @@ class Operation:
     sleeper: str | None = None
     is_gone_with_it: bool = False
     gives_up: int = 0
+    writes_elsewhere: bool = False
 
 
 @dataclass(frozen=True)

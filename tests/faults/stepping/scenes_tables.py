@@ -202,5 +202,6 @@ TABLES = [
     Operation("open", "other", nothing, lambda world, state: shmring.open(world.path).close(), situations=("middle",),
               **NOBODY),
     Operation("stats", "other", nothing, lambda world, state: world.ring.stats(), situations=("middle",), **NOBODY),
-    Operation("create", "other", nothing, create, close_first, ("empty",), stage=make_folder, verify=after_create, **NOBODY),
+    Operation("create", "other", nothing, create, close_first, ("empty",), stage=make_folder, verify=after_create,
+              writes_elsewhere=True, **NOBODY),
 ]
