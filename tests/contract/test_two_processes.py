@@ -63,15 +63,6 @@ WAYS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_resource_tracker():
-    """multiprocessing keeps a helper process; it goes with the test that started it."""
-    yield
-    from multiprocessing import resource_tracker
-
-    resource_tracker._resource_tracker._stop()
-
-
 @pytest.mark.parametrize("kind", WAYS)
 @pytest.mark.parametrize("align", [16, 64])
 def test_two_processes_talk_and_end(kind, align, unique_name, tmp_path):
