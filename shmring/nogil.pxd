@@ -21,7 +21,7 @@
 from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
-from shmring._core.atomic cimport pause
+from shmring._core.atomic cimport pause, seldom
 from shmring._core.claim cimport claim_count, claim_has_data, claim_range, claim_release, claim_walk
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport ATTENTION, EMPTY, OK
@@ -43,27 +43,41 @@ cdef enum:
 # Room for a message of up to `length` bytes, until out_commit; waits for it until the deadline. One at a time.
 cdef inline char* out_reserve(Producer tx, uint64_t length, int64_t deadline) except NULL nogil:
     cdef char* payload = NULL
-    if tx.epoch == process_epoch and produce_reserve(&tx.writer, length, &payload) == OK:
-        if not shutdown_is_seen(&tx.writer.ring):               # after reserving: claim_is_drained rests on it
-            return payload
-        with gil:
-            tx.departing()
-    with gil:
-        tx.publish()                                            # what was committed, so that somebody can make room
-        return tx.reserve_bytes(length, deadline)
+    if seldom(tx.epoch != process_epoch or produce_reserve(&tx.writer, length, &payload) != OK):
+        return out_await(tx, length, deadline)
+    if seldom(shutdown_is_seen(&tx.writer.ring)):               # after reserving: claim_is_drained rests on it
+        out_depart(tx)
+        return out_await(tx, length, deadline)
+    return payload
+
+
+# The same with exceptions and waiting.
+cdef inline char* out_await(Producer tx, uint64_t length, int64_t deadline) except NULL with gil:
+    tx.publish()                                                # what was committed, so that somebody can make room
+    return tx.reserve_bytes(length, deadline)
+
+
+cdef inline int out_depart(Producer tx) except -1 with gil:
+    tx.departing()
+    return 0
 
 
 # The message is written: its first `length` bytes. It is shown by out_publish, or before (a ring of many producers).
 cdef inline int out_commit(Producer tx, uint64_t length) except -1 nogil:
-    if not guard_copy_is_whole(tx.epoch, &process_epoch):       # the file was cut under the copy?
-        with gil:
-            try:
-                tx.check_sending()
-            except BaseException:
-                tx.departing()
-                raise
+    if seldom(not guard_copy_is_whole(tx.epoch, &process_epoch)):
+        out_check(tx)
     produce_shorten(&tx.writer, length)
     produce_finish(&tx.writer, length)
+    return 0
+
+
+# Was the file cut under the copy?
+cdef inline int out_check(Producer tx) except -1 with gil:
+    try:
+        tx.check_sending()
+    except BaseException:
+        tx.departing()
+        raise
     return 0
 
 
@@ -72,9 +86,13 @@ cdef inline int out_publish(Producer tx) except -1 nogil:
     cdef int woken
     if tx.writer.position != tx.writer.published:
         woken = produce_publish(&tx.writer)
-        if woken:
-            with gil:
-                tx.note_wakes(woken)
+        if seldom(woken):
+            out_note(tx, woken)
+    return 0
+
+
+cdef inline int out_note(Producer tx, int woken) except -1 with gil:
+    tx.note_wakes(woken)
     return 0
 
 
@@ -108,12 +126,11 @@ cdef inline int batch_receive(Consumer rx, Batch* batch, uint64_t limit, int64_t
         batch.position = rx.reader.start
         batch.entry = 0
         return 1
-    with gil:
-        return batch_await(rx, batch, limit, deadline)
+    return batch_await(rx, batch, limit, deadline)
 
 
 # The same with exceptions, waiting, and what dead members left.
-cdef inline int batch_await(Consumer rx, Batch* batch, uint64_t limit, int64_t deadline) except -1:
+cdef inline int batch_await(Consumer rx, Batch* batch, uint64_t limit, int64_t deadline) except -1 with gil:
     cdef int code
     from shmring.errors import ShutDown         # here, as this is compiled into the extension
     while True:
@@ -135,7 +152,7 @@ cdef inline int batch_await(Consumer rx, Batch* batch, uint64_t limit, int64_t d
 # The next message of the batch: `length` bytes at `data`, which stay until batch_release. 0: there is none left.
 cdef inline int batch_next(Consumer rx, Batch* batch, const char** data, uint64_t* length) except -1 nogil:
     cdef int code
-    if batch.entry:
+    if seldom(batch.entry):
         if batch.is_over:
             return 0
         batch.is_over = True
@@ -144,29 +161,43 @@ cdef inline int batch_next(Consumer rx, Batch* batch, const char** data, uint64_
         code = claim_walk(&rx.reader, &batch.position, length)
         if code == EMPTY:
             return 0
-        if code != OK:
-            with gil:
-                rx.raise_for(code)
+        if seldom(code != OK):
+            batch_fail(rx, code)
     data[0] = record_payload(&rx.reader.ring, batch.position)
-    if not batch.entry:
+    if not seldom(batch.entry):
         claim_count(&rx.reader, length[0])
         batch.position += record_span(length[0], rx.reader.ring.align)
     return 1
+
+
+cdef inline int batch_fail(Consumer rx, int code) except -1 with gil:
+    rx.raise_for(code)
+    return 0
 
 
 # Done with all messages of the batch. Until it returns, none of them counts as received: whoever dies before leaves them to the
 # next member, and who goes on without it (after an exception) gets them again. RingTruncated: what was read was not all there.
 cdef inline int batch_release(Consumer rx, Batch* batch) except -1 nogil:
     cdef int woken
-    if not guard_copy_is_whole(rx.epoch, &process_epoch):
-        with gil:
-            rx.check()
-    if batch.entry:
-        with gil:
-            rx.let_go(batch.entry, batch.length)
-        return 0
+    if seldom(batch.entry or not guard_copy_is_whole(rx.epoch, &process_epoch)):
+        return batch_end(rx, batch)
     woken = claim_release(&rx.reader)
-    if woken:
-        with gil:
-            rx.note_wakes(woken)
+    if seldom(woken):
+        batch_note(rx, woken)
+    return 0
+
+
+# The same with exceptions, and of what a dead member left.
+cdef inline int batch_end(Consumer rx, Batch* batch) except -1 with gil:
+    if not guard_copy_is_whole(rx.epoch, &process_epoch):
+        rx.check()
+    if batch.entry:
+        rx.let_go(batch.entry, batch.length)
+    else:
+        rx.note_wakes(claim_release(&rx.reader))
+    return 0
+
+
+cdef inline int batch_note(Consumer rx, int woken) except -1 with gil:
+    rx.note_wakes(woken)
     return 0

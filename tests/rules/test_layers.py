@@ -34,8 +34,8 @@ KERNEL_GRAPH = {
     "snapshot": {"atomic", "boundary", "gate", "layout", "membership", "record", "reserve"},
 }
 
-# What anybody outside the kernel may have of the atomic words: the opaque types, to point at them, and the pause instruction.
-OPAQUE = {"u32", "u64", "pause"}
+# What anybody outside the kernel may have of the atomic words: the opaque types, to point at them, pause, and a hint.
+OPAQUE = {"u32", "u64", "pause", "seldom"}
 
 # Module -> modules of the package that it imports or cimports when it is loaded. The kernel is free to every port.
 GRAPH = {
