@@ -91,6 +91,15 @@ def test_no_instruction_is_passed_over(theatre, label):
     assert len(addresses) > 100
 
 
+@pytest.mark.parametrize("label", ["recv, asleep and woken | empty | multi", "send, asleep and woken | full | single"])
+def test_who_is_stopped_in_its_sleep_goes_on_when_it_may(theatre, label):
+    """Somebody sent, or made room, while it was stopped."""
+    chosen = scene(label)
+    points = program.rehearse(theatre, chosen, None)
+    sleeps = next(index for index, (kind, _, _) in enumerate(points) if kind == trial.ASLEEP)
+    theatre.run(chosen, "stop", trial.plans(points)[sleeps])
+
+
 def test_who_leaves_while_somebody_repairs_is_not_called_dead(theatre, monkeypatch):
     """It was counted in `repairs`, and consumers that end with their producers raised ProducerDied."""
 

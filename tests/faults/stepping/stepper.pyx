@@ -73,6 +73,7 @@ cdef class Traced:
     cdef list segments, images, covers
     cdef object on_sleep
     cdef bint in_call
+    cdef bint runs                      # it was left in a system call that sleeps
 
     def __init__(self, pid, segments, on_sleep=None):
         cdef uint64_t start, end
@@ -106,6 +107,9 @@ cdef class Traced:
 
     def stop(self):
         """From now on it is stopped by SIGSTOP, and nobody traces it."""
+        if self.runs:
+            kill(self.pid, SIGSTOP)
+            self.wait_plain()
         self.request(PTRACE_DETACH, 0, SIGSTOP)
 
     def resume(self):
@@ -234,6 +238,7 @@ cdef class Traced:
         if asleep:
             self.request(PTRACE_CONT, 0, 0)
             self.await_sleep()
+            self.runs = True
         return 0 if asleep else self.peek(RIP)
 
     # ---- ptrace --------------------------------------------------------------------------------------------------
