@@ -50,7 +50,9 @@ def get(name):
 
 def check(codec):
     """The same codec; ValueError or TypeError if it lacks something. As register, but nobody else gets to know it."""
-    name = codec.name
+    name = getattr(codec, "name", None)
+    if name is None:
+        raise TypeError(f"a codec has a name and the methods pack and unpack, {codec!r} has no name")
     if not isinstance(name, str) or not 1 <= len(name) <= 64 or not all(c in _LETTERS for c in name):
         raise ValueError(f"a codec's name is 1 to 64 letters, digits and '._-', not {name!r}")
     for method in ("pack", "unpack"):

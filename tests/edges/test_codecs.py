@@ -108,6 +108,12 @@ def test_what_is_no_codec_is_refused(fields, error):
         codecs.register(type("Odd", (Reversed,), fields)())
 
 
+def test_what_is_not_even_like_a_codec_is_a_type_error():
+    """It used to be an AttributeError of the code that met it first."""
+    with pytest.raises(TypeError, match="5 has no name"):
+        codecs.check(5)
+
+
 # ---- raw ---------------------------------------------------------------------------------------------------
 
 
