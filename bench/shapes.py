@@ -39,7 +39,6 @@ SHAPES = {
 }
 LATENCY_SHAPES = ("pingpong-spin", "pingpong-park", "wakeup", "aio", "onemulti-spin")
 OBJECT_SHAPES = ("object", "object-many")  # messages are Python objects
-BATCH_SHAPES = ("oneway-many", "object-many", "mpmc-many")
 RATE_SHAPES = ("oneway", "oneway-many", "array", *OBJECT_SHAPES, "records", "mpmc", "mpmc-many", "fanout", "onemulti")
 SEVERAL_SHAPES = ("mpmc", "mpmc-many", "fanout")  # any number of processes
 OWN_SHAPES = ("onemulti", "onemulti-spin", "crowd")  # compare shmring with itself

@@ -105,7 +105,6 @@ LATE = {
 EDGES = (
     "cli", "__main__", "bridge", "codecs", "latency", "objects", "queue", "queue_ends", "queue_pickle", "queue_spill", "aio",
 )
-CLOSED_TO_KERNEL = set(EDGES)
 
 
 def package_modules():
