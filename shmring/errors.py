@@ -91,11 +91,7 @@ class BorrowedTooLong(TooManyViews):
 
 
 class Lapped(Error):
-    """An observer was overtaken by the producers; `lost` messages are gone."""
-
-    def __init__(self, message: str, lost: int = 0) -> None:
-        super().__init__(message)
-        self.lost = lost
+    """What an observer's view showed was written over by the producers. Receiving does not raise it: `Observer.lost` counts."""
 
 
 # ---- objects -----------------------------------------------------------------------------------------------

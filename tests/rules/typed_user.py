@@ -145,6 +145,6 @@ def fail() -> None:
     except (shmring.ProducerTaken, shmring.RingTruncated, FileNotFoundError) as error:
         print(error.errno)
     except shmring.Lapped as error:
-        print(error.lost)
+        print(error.args)
     except shmring.Error:
         print(shmring.get_include(), shmring.__version__)
