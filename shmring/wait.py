@@ -29,13 +29,17 @@ def wait(handles: Iterable[Consumer | Producer], timeout: float | None = None) -
     Raises
     ------
     ValueError
-        No handles, more than 128, or a closed one.
+        No handles, more than 128, a closed one, or an observer of a ring that is open for reading only, which nobody can wake.
+    TypeError
+        Something else; also a single consumer, as its messages are what iterating over it gives.
 
     Cost: no thread, no descriptor; one futex_waitv call per sleep. Where the kernel has none (Linux before 5.16), or a seccomp
     filter refuses it, a look every millisecond.
     """
     from shmring.waitv import wait_any
 
+    if hasattr(handles, "fileno") or hasattr(handles, "_under"):
+        raise TypeError(f"shmring.wait takes a list of handles: [handle], not {handles!r} alone")
     handles = list(handles)
     under = [getattr(each, "_under", each) for each in handles]  # of arrays: what takes their messages
     begun = [each for each in handles if getattr(each, "_has_rest", False)]

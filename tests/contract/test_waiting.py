@@ -44,6 +44,17 @@ def test_wait_gives_the_ready_ones_in_order(two):
         assert shmring.wait(iter([rx2, tx1, rx1]), timeout=0) == [rx2, tx1, rx1]
 
 
+def test_wait_for_a_single_handle_does_not_drain_it(two):
+    """A consumer is iterable: a list of it is its messages, taken until the shutdown that may never come."""
+    first, _ = two
+    with first.producer() as tx, first.consumer() as rx, first.consumer(lossy=True) as observer:
+        tx.send(b"kept")
+        for handle in (rx, tx, observer):
+            with pytest.raises(TypeError, match="list of handles"):
+                shmring.wait(handle, timeout=0)
+        assert rx.recv(0) == b"kept"
+
+
 def test_wait_is_woken_by_any_of_its_rings(two):
     for ring in two:
         with (
