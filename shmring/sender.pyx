@@ -124,7 +124,7 @@ cdef class Sender(Participant):
             with nogil:                             # another thread writes an object into the ring: it will be done soon
                 yield_slice()
             PyErr_CheckSignals()
-        if self.is_busy and not self.is_closed and (self.pid == os.getpid() or not self.writing_thread):
+        if self.is_busy and not self.is_closed and self.pid == os.getpid():
             raise ClaimOpen(f"this producer of ring {self.ring.name!r} has an open claim; commit or abort it first")
         if self.epoch != process_epoch:
             self.check()

@@ -52,6 +52,13 @@ def test_a_forked_child_is_told_to_make_its_own(ring):
         assert rx.recv(0) == b"mine still works"
 
 
+def test_a_forked_child_is_not_told_to_end_its_parents_claim(ring):
+    """It cannot: ClaimOpen said "commit or abort it first", and commit raised WrongProcess."""
+    with ring.producer() as tx, tx.reserve(1):
+        for call in (lambda: tx.send(b"x"), lambda: tx.try_send(b"x"), lambda: tx.send_many([b"x"]), lambda: tx.drain(0)):
+            assert in_a_forked_child(call).startswith("WrongProcess: ")
+
+
 def test_a_forked_child_may_make_its_own(ring):
     with ring.producer() as tx:
         tx.send(b"down")
