@@ -8,9 +8,11 @@ an unnamed file with its last descriptor. The link step also decides races: of 5
 from __future__ import annotations
 
 import errno
+import operator
 import os
+import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from shmring.errors import MappingError, MappingNotFound, RingExists, RingNotFound, mapping_error
 from shmring.naming import Place, parse_size, place_of
@@ -20,6 +22,16 @@ from shmring.trust import Trust, refuse_link
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing, which takes longer than all of shmring
 if TYPE_CHECKING:
     from shmring.array_ring import ArrayRing
+
+
+def _number(label: str, given: object, least: int, most: int, write: Callable[[int], str] = str) -> int:
+    try:
+        number = operator.index(given)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{label} is an int from {write(least)} to {write(most)}, not {given!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{label} is from {write(least)} to {write(most)}, not {write(number)}")
+    return number
 
 
 class _Shape:
@@ -35,9 +47,10 @@ class _Shape:
             raise ValueError(f"producers is 'single' or 'multi', not {producers!r}")
         if align not in (16, 64):
             raise ValueError(f"align is 16 or 64, not {align!r}")
-        for label, number in ("max_participants", max_participants), ("max_groups", max_groups):
-            if not 1 <= number <= LIMITS[label]:
-                raise ValueError(f"{label} is from 1 to {LIMITS[label]}, not {number!r}")
+        self.max_participants = _number("max_participants", max_participants, 1, LIMITS["max_participants"])
+        self.max_groups = _number("max_groups", max_groups, 1, LIMITS["max_groups"])
+        if not isinstance(content, str):
+            raise TypeError(f"content is a str, not {type(content).__name__}")
         self.content = content
         if len(content.encode()) > LIMITS["content_bytes"] or "\0" in content:
             raise ValueError(
@@ -45,7 +58,6 @@ class _Shape:
                 f"{len(content.encode())}: {content[:40]!r}"
             )
         self.producers, self.align = producers, align
-        self.max_participants, self.max_groups = max_participants, max_groups
         self.origin = origin + align - 16  # so that payloads, 16 bytes further on, are aligned
 
     def bytes(self) -> int:
@@ -135,6 +147,7 @@ def create(
         return array_ring.ArrayRing(made)
     place = place_of(name)
     shape = _Shape(capacity, producers, max_participants, max_groups, 16 if align is None else align, content)
+    mode = _number("mode", mode, 0, 0o777, oct)
     trusted = Trust(trust)
     while True:
         if exist_ok:
@@ -314,6 +327,8 @@ def _open(place: Place, trusted: Trust, readonly: bool = False) -> Ring:
         raise
     try:
         trusted.check_file(fd, place.name)
+        if stat.S_ISDIR(os.fstat(fd).st_mode):  # open(2) refuses it by itself only for writing
+            raise mapping_error(errno.EISDIR, f"open {path!r}", path)
     except BaseException:
         os.close(fd)
         raise

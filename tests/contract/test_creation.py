@@ -66,6 +66,13 @@ def test_exist_ok_refuses_what_is_no_ring_and_leaves_it(tmp_path):
     assert (tmp_path / "notes").read_text() == "precious"
 
 
+@pytest.mark.parametrize("readonly", [False, True])
+def test_a_folder_is_no_ring_and_the_error_names_it(tmp_path, readonly):
+    """For reading only it could be opened, and the error was that 4096 bytes of something cannot be mapped."""
+    with pytest.raises(IsADirectoryError, match=str(tmp_path)):
+        shmring.open(tmp_path, readonly=readonly)
+
+
 def test_exist_ok_does_not_spin_on_a_dangling_link(tmp_path, peer):
     os.symlink(tmp_path / "nowhere", tmp_path / "ring")
     asker = peer(
@@ -182,6 +189,21 @@ def test_impossible_shapes_are_value_errors(options):
     ((label, _),) = options.items()
     with pytest.raises(ValueError, match=label):
         shmring.anonymous(4096, **options)
+
+
+@pytest.mark.parametrize("options", [{"max_participants": 2.5}, {"max_groups": "3"}, {"content": b"ticks"}, {"mode": "0600"}])
+def test_shapes_of_another_type_are_type_errors_that_name_them(named, options):
+    """A fractional limit used to be cut, and the others ended in an error of the code that met them first."""
+    ((label, _),) = options.items()
+    with pytest.raises(TypeError, match=label):
+        named.create(4096, **options)
+
+
+@pytest.mark.parametrize("mode", [-1, 0o1000, 0o100600])
+def test_a_mode_that_is_no_permission_bits_is_refused(named, mode):
+    """os.open takes what it knows of them and forgets the rest."""
+    with pytest.raises(ValueError, match="mode is from 0o0 to 0o777"):
+        named.create(4096, mode=mode)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "nul\0", "x" * 256])
