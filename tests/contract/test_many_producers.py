@@ -4,6 +4,7 @@ byte."""
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import threading
 
@@ -119,6 +120,23 @@ def test_open_claims_hold_readers_back_and_nobody_else(ring, order):
                 assert drain(rx) == visible[len(expected) :]
             expected = visible
         assert ring.stats().used == 0
+
+
+def test_a_time_out_names_the_claim_that_messages_lie_behind(ring):
+    """It named all producers alike, although one of them kept everybody waiting."""
+    slow, quick = ring.producer(), ring.producer()
+    readers = [ring.consumer(), ring.consumer(lossy=True)]
+    claim = slow.reserve(1)
+    quick.send(b"behind")
+    for rx in readers:
+        with pytest.raises(TimeoutError, match=f"behind an open claim of producer with pid {os.getpid()}$"):
+            rx.recv(timeout=0)
+    claim.commit(1)
+    for rx in readers:
+        assert len(rx.recv_many(2, timeout=0)) == 2
+        with pytest.raises(TimeoutError) as caught:
+            rx.recv(timeout=0)
+        assert "open claim" not in str(caught.value)
 
 
 def test_claims_of_one_producer_are_its_own(ring):
