@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from posix.unistd cimport read, write
 
 from shmring._core.atomic cimport u32
-from shmring._core.doorbell cimport bell_ring, bell_sequence
+from shmring._core.doorbell cimport WAKE_ALL, bell_ring, bell_sequence
 from shmring._core.futex cimport FUTEX2_SIZE_U32, WAITV_MAX, Waitv, futex_wait, futex_waitv, now_ns, sleep_until
 from shmring.participant cimport Participant
 from shmring.waiter cimport SHORT_SLICE_NS
@@ -44,11 +44,14 @@ cdef class Sleeper:
 
     cdef list members               # watches that may wait here
     cdef object asleep              # those that do: a set
+    cdef list waiting               # those whose words the sleep under way is on, each with the number of its wait
     cdef u32 control
+    cdef u32 rounds                 # sleeps that are over
+    cdef uint32_t round             # the one under way ends when `rounds` is not this any more
     cdef object thread
 
     def __cinit__(self):
-        self.members, self.asleep = [], set()
+        self.members, self.asleep, self.waiting = [], set(), []
 
     cdef enter(self, ThreadWatch watch):
         self.members.append(watch)
@@ -71,37 +74,38 @@ cdef class Sleeper:
         """Whoever waits is to look at the set again."""
         bell_ring(&self.control, 1)
 
+    cdef let_go(self, ThreadWatch watch):
+        """Until no wake can reach a sleep for it any more: the thread, which may be in one still, is never waited for longer than
+        it takes to leave the kernel, for which it needs no GIL.
+        """
+        for each, _ in self.waiting:
+            if each is watch and self.thread is not threading.current_thread():
+                self.change()
+                while bell_sequence(&self.rounds) == self.round:
+                    futex_wait(&self.rounds, self.round, NEVER)
+                return
+
     def run(self):
         cdef Waitv waiters[WAITV_MAX]
         cdef ThreadWatch watch
-        cdef Participant owner
-        cdef unsigned count
         cdef uint32_t control
         cdef int64_t until
-        cdef int result
+        cdef unsigned count
         signal.pthread_sigmask(signal.SIG_BLOCK, DEAF)
         while self.members:
             control = bell_sequence(&self.control)
-            count = 1
-            until = NEVER
-            waiting = []
-            for watch in self.asleep:
+            fill(&waiters[0], &self.control, control)
+            count, until = 1, NEVER
+            self.waiting = [(watch, watch.n_sleeps) for watch in self.asleep]
+            for watch, _ in self.waiting:
                 until = min(until, watch.until)
-                owner = <Participant> watch.borrowed
-                if owner.slot != NULL:
-                    waiters[count].value = watch.sequence
-                    waiters[count].address = <uint64_t> owner.own_word()
-                    waiters[count].flags = FUTEX2_SIZE_U32
-                    waiters[count].reserved = 0
-                    count += 1
-                waiting.append((watch, watch.n_sleeps))
-            waiters[0].value = control
-            waiters[0].address = <uint64_t> &self.control
-            waiters[0].flags = FUTEX2_SIZE_U32
-            waiters[0].reserved = 0
+                count += watch.fill(&waiters[count])
+            watch = None
+            self.round = bell_sequence(&self.rounds)
             self.wait(waiters, count, control, until)
-            for watch, number in waiting:
+            for watch, number in self.waiting:
                 watch.look(number)
+            watch = None
 
     cdef wait(self, Waitv* waiters, unsigned count, uint32_t control, int64_t until):
         global is_refused
@@ -110,15 +114,23 @@ cdef class Sleeper:
             with nogil:
                 futex_wait(&self.control, control, until)
             return
-        if not is_refused:
-            with nogil:
+        with nogil:
+            if not is_refused:
                 result = futex_waitv(waiters, count, until)
-            is_refused = result == -ENOSYS or result == -EPERM
+            bell_ring(&self.rounds, WAKE_ALL)
+        is_refused = is_refused or result == -ENOSYS or result == -EPERM
         if result < 0 and result not in (-EAGAIN, -EINTR, -ETIMEDOUT) or is_refused:
             # Refused, or (EFAULT) a ring was unmapped that moment: look again soon.
             until = min(until, now_ns() + SHORT_SLICE_NS)
             with nogil:
                 sleep_until(until)
+
+
+cdef void fill(Waitv* waiter, u32* word, uint32_t expected) noexcept:
+    waiter.value = expected
+    waiter.address = <uint64_t> word
+    waiter.flags = FUTEX2_SIZE_U32
+    waiter.reserved = 0
 
 
 cdef class ThreadWatch(Watch):
@@ -139,6 +151,16 @@ cdef class ThreadWatch(Watch):
             sleeper = Sleeper()
             sleepers.append(sleeper)
         sleeper.enter(self)
+
+    cdef unsigned fill(self, Waitv* waiter) except? 2:
+        """What the thread is to sleep on: so many words. It keeps no reference to the handle while it sleeps, or a handle that its
+        user drops would never be closed.
+        """
+        cdef Participant owner = <Participant> self.borrowed
+        if owner.slot == NULL:
+            return 0
+        fill(waiter, owner.own_word(), self.sequence)
+        return 1
 
     cdef look(self, uint32_t number):
         """Was the wait of that number woken, or is its time up? Called by the thread."""
@@ -190,6 +212,10 @@ cdef class ThreadWatch(Watch):
         if self.sleeper is not None:
             self.sleeper.asleep.discard(self)
             self.sleeper.change()
+
+    cdef settle(self, Participant owner):
+        if self.sleeper is not None and owner.slot != NULL:
+            self.sleeper.let_go(self)
 
     cdef finish(self, bint is_mine):
         if self.sleeper is not None and is_mine:

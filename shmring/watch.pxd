@@ -40,4 +40,5 @@ cdef class Watch:
     cdef quiet(self)
     cdef bint sleep(self, Participant owner, uint32_t sequence, int64_t until) except -1
     cdef stop(self)
+    cdef settle(self, Participant owner)
     cdef finish(self, bint is_mine)

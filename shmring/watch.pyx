@@ -242,6 +242,7 @@ cdef class Watch:
             if self.fd >= 0:
                 if self.is_asleep:
                     self.stop()
+                self.settle(owner)
                 self.unpark(owner)
                 self.pass_on(owner)
             self.borrowed = NULL
@@ -341,6 +342,9 @@ cdef class Watch:
 
     cdef stop(self):
         """End the wait under way; was_woken says if it had been woken."""
+
+    cdef settle(self, Participant owner):
+        """Until no wake can come to a wait that was ended: the handle goes, and nobody could pass it on."""
 
     cdef finish(self, bint is_mine):
         """Close the descriptor. Not mine: in a forked child."""
