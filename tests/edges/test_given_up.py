@@ -153,7 +153,9 @@ def test_a_wake_that_comes_to_a_wait_that_was_given_up_is_passed_on(tmp_path, wa
                 if task is None:
                     first.fileno()
             got = []
-            thread = threading.Thread(target=lambda heir=heir, got=got: got.append(heir.recv(LONG)))
+            thread = threading.Thread(
+                target=lambda heir=heir, got=got: got.append(heir.recv())
+            )  # a time-out would find it at its end
             thread.start()
             when(lambda thread=thread: parked(path).bit_count() == 2 and call_of(thread))
             with kept_from_running(sleepers()):
@@ -164,7 +166,7 @@ def test_a_wake_that_comes_to_a_wait_that_was_given_up_is_passed_on(tmp_path, wa
                 if "closed" in then:
                     first.close()
                 tx.send(b"%d" % each)
-            await asyncio.to_thread(thread.join)
+            await asyncio.to_thread(thread.join, LONG)
             assert got == [b"%d" % each]
             first.close()
             heir.close()
