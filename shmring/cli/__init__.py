@@ -12,14 +12,13 @@ brings (rich, mcap, ...) only inside the functions that need it, so that `send`,
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
 import shmring
-from shmring.cli import bench, completion, demo, doctor, ls, metrics, record, recv, replay, rm, send, stat, tail, top
+from shmring.cli import bench, completion, demo, doctor, ls, metrics, record, recv, replay, rm, send, stat, streams, tail, top
 from shmring.cli.arguments import HelpFormatter
 from shmring.cli.failure import CommandFailed, Terminated, complain, describe, is_heard
 
@@ -93,9 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def terminate(signum: int, frame: object) -> None:
         raise Terminated(signum)
 
-    # Names of files need not be UTF-8.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+    streams.prepare()
     # SIGHUP: the terminal was closed.
     previous = {signum: signal.signal(signum, terminate) for signum in (signal.SIGTERM, signal.SIGHUP) if is_heard(signum)}
     try:
@@ -110,12 +107,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Terminated as end:
         return 128 + end.signum
     except BrokenPipeError:
-        # Whoever read our output has gone, and knows it. What Python still holds for standard output has
-        # nowhere to go either; without this the interpreter would complain about it on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        streams.give_up_output()  # whoever read it has gone, and knows it
         return 128 + signal.SIGPIPE
     except (CommandFailed, shmring.Error, OSError, ValueError) as error:
         complain(command, describe(error))
+        streams.give_up_output()
         return 1
     finally:
         for signum, handler in previous.items():

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from shmring.cli import streams
+
 NAME_HELP = 'the ring; a path if it has a "/" in it'
 HELP_COLUMNS = 80
 
@@ -99,5 +101,6 @@ def add_json(parser: argparse.ArgumentParser, what: str = "print JSON, for scrip
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
     """One JSON value on standard output, without a copy of it as a whole text waiting in memory for long."""
+    streams.show("shmring.json")
     json.dump(value, sys.stdout, indent=indent, ensure_ascii=False, default=str)
     sys.stdout.write("\n")

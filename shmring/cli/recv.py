@@ -7,6 +7,7 @@ killed at any point therefore loses nothing: the next one gets the message in ha
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import os
 import select
@@ -17,7 +18,7 @@ from contextlib import ExitStack
 from typing import NoReturn
 
 import shmring
-from shmring.cli import units
+from shmring.cli import streams, units
 from shmring.cli.arguments import add_command, add_name, add_trust
 from shmring.cli.failure import complain, describe, is_heard, with_filename
 from shmring.cli.progress import add_progress_option, show_progress
@@ -125,6 +126,8 @@ class Writer:
         self._fd = 1 if self._file is None else self._file.fileno()
         try:
             self._status = os.fstat(self._fd)
+            if not streams.is_open_for(self._fd, writing=True):
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         except OSError as error:
             raise with_filename(error, self._name) from None
         self.is_tty = os.isatty(self._fd)

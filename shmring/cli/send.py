@@ -8,6 +8,7 @@ transfer: an interrupted sender does not give it.
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import select
@@ -15,7 +16,7 @@ import stat
 from contextlib import ExitStack
 
 import shmring
-from shmring.cli import units
+from shmring.cli import streams, units
 from shmring.cli.arguments import add_command, add_name, add_trust
 from shmring.cli.failure import Terminated, with_filename
 from shmring.cli.progress import add_progress_option, show_progress
@@ -97,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
         try:
             fd = 0 if args.file == "-" else stack.enter_context(open(args.file, "rb", buffering=0)).fileno()
             status = os.fstat(fd)
+            if not streams.is_open_for(fd, writing=False):
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         except OSError as error:
             raise with_filename(error, input_name(args)) from None
         if stat.S_ISDIR(status.st_mode):
@@ -173,21 +176,26 @@ def is_replaceable(ring: shmring.Ring, args: argparse.Namespace) -> bool:
     stats = ring.stats()
     if not args.replace and not stats.shutdown:
         return False
-    users = [f"{user.role} with pid {user.pid}" for user in stats.participants if user.alive]
+    users = [f"{name_role(user.role)} with pid {user.pid}" for user in stats.participants if user.alive]
     if args.replace and users:
-        raise shmring.RingExists(f"the ring {args.name!r} is in use by a {', a '.join(users)}; not replaced")
+        raise shmring.RingExists(f"the ring {args.name!r} is in use by {', '.join(users)}; not replaced")
     if args.replace:
         return True
     waiting = max((group.lag for group in stats.groups), default=0)
     if waiting:
         raise shmring.RingExists(
-            f"the ring {args.name!r} holds {waiting} messages of an earlier, complete transfer; "
+            f"the ring {args.name!r} holds {units.some(waiting, 'message')} of an earlier, complete transfer; "
             f'receive them with "shmring recv {args.name}", or drop them with --replace'
         )
     if users:
         # It is about to remove the name itself.
-        raise shmring.RingExists(f"the ring {args.name!r} is still in use by a {', a '.join(users)}; try again")
+        raise shmring.RingExists(f"the ring {args.name!r} is still in use by {', '.join(users)}; try again")
     return True
+
+
+def name_role(role: str) -> str:
+    """A role with its article."""
+    return f"{'an' if role[0] in 'aeiou' else 'a'} {role}"
 
 
 def is_untouched(ring: shmring.Ring) -> bool:

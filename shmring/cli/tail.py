@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 import shmring
-from shmring.cli import units
+from shmring.cli import streams, units
 from shmring.cli.arguments import add_command, add_json, add_name, add_trust
 from shmring.cli.decode import FORMATS, Decoded, decode_or_hex, jsonable, make_decoder, one_line
 from shmring.cli.failure import CommandFailed
@@ -119,6 +119,9 @@ def make_printer(args: argparse.Namespace, decode: Callable[[bytes], Decoded]) -
     limit = args.limit or (SHOWN_BYTES if sys.stdout.isatty() else None)
     write = sys.stdout.write
 
+    if args.json:
+        streams.show("shmring.json")
+
     def print_json_line(message: bytes, number: int, lost: int) -> None:
         key, value, wrong = decode_or_hex(decode, message)
         line = {"n": number, "time": round(time.time(), 6), "nbytes": len(message), "lost": lost, key: value}
@@ -172,5 +175,6 @@ def follow(
 def tell_missed(lost: int, told: int) -> int:
     """Say on standard error how many messages were missed since that was said last."""
     if lost > told:
-        print(f"shmring: tail: missed {lost - told:,} messages, which were written over", file=sys.stderr, flush=True)
+        missed = units.some(lost - told, "message")
+        print(f"shmring: tail: missed {missed}, which {'was' if lost - told == 1 else 'were'} written over", file=sys.stderr)
     return lost

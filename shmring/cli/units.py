@@ -61,13 +61,24 @@ def format_count(count: float) -> str:
     return _scaled(count, ("", "k", "M", "G", "T", "P")).rstrip()
 
 
+def some(count: int, thing: str) -> str:
+    """A number of things.
+
+    >>> some(1, "message"), some(1200, "message")
+    ('1 message', '1,200 messages')
+    """
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
+
+
 def format_ns(duration_ns: float) -> str:
     """A duration.
 
-    >>> format_ns(640), format_ns(9_300), format_ns(2_500_000)
-    ('640 ns', '9.30 µs', '2.50 ms')
+    >>> format_ns(640), format_ns(9_300), format_ns(2_500_000), format_ns(2.5e9), format_ns(1_083e9)
+    ('640 ns', '9.30 µs', '2.50 ms', '2.50 s', '1,083 s')
     """
-    return _scaled(duration_ns, ("ns", "µs", "ms")) if duration_ns < 1e9 else f"{duration_ns / 1e9:.3g} s"
+    if duration_ns < 999.5e6:
+        return _scaled(duration_ns, ("ns", "µs", "ms"))
+    return _scaled(duration_ns / 1e9 * 1e3, ("", "s")) if duration_ns < 999.5e9 else f"{duration_ns / 1e9:,.0f} s"
 
 
 def _scaled(number: float, units: tuple[str, ...]) -> str:
