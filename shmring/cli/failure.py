@@ -38,10 +38,11 @@ def describe(error: BaseException) -> str:
     'a capacity of 0 bytes'
     """
     if isinstance(error, OSError) and error.strerror:
+        reason = error.strerror.replace("for who passes trust=", "with --trust ")  # as one says it here
         if error.filename is None:
-            return error.strerror
-        name = error.filename
-        return f"{name.decode(errors='replace') if isinstance(name, bytes) else name}: {error.strerror}"
+            return reason
+        name = error.filename.decode(errors="replace") if isinstance(error.filename, bytes) else str(error.filename)
+        return reason if name in reason else f"{name}: {reason}"
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -105,7 +105,12 @@ def given(paths: Iterable[str]) -> Iterator[Found]:
     for path in paths:
         place = place_of(path)
         if not place.is_shm and os.path.isdir(place.path):
-            for entry in sorted(os.listdir(place.path)):
+            try:
+                entries = sorted(os.listdir(place.path))
+            except OSError as error:
+                yield Found(path, "file", error=error.strerror or "cannot be read", is_ring=False)
+                continue
+            for entry in entries:
                 inside = os.path.join(place.path, entry)
                 found = look(inside, inside if "/" in inside else f"./{inside}", "file")
                 if found is not None and found.is_ring:
@@ -115,6 +120,10 @@ def given(paths: Iterable[str]) -> Iterator[Found]:
         found = look(place.path, path, "shm" if place.is_shm else "file", flags)
         if found is None:
             reason = "is no ring" if os.path.lexists(place.path) else "there is no ring of that name"
+            if os.path.islink(place.path):
+                reason = "is a symbolic link, which is not followed"
+            elif place.is_shm and os.path.lexists(path):
+                reason += f"; the file of that name here is ./{path}"
             found = Found(path, "shm" if place.is_shm else "file", error=reason, is_ring=False)
         yield found
 

@@ -80,7 +80,7 @@ def look_at(found: find.Found) -> dict[str, Any]:
         "state": "",
     }
     if found.error:
-        facts["state"] = "unreadable" if found.uid >= 0 else "no ring"
+        facts["state"] = state_of_none(found)
         return facts
     try:
         with find.attach(found) as ring:
@@ -93,6 +93,16 @@ def look_at(found: find.Found) -> dict[str, Any]:
     roles = count_roles(details["participants"])
     facts["state"] = "shut down" if details["shutdown"] else ""
     return {**details, **facts, "dead": roles.pop("dead"), "live": roles, "lag": lag, "lag_is_exact": is_exact}
+
+
+def state_of_none(found: find.Found) -> str:
+    """Why there is nothing to look at, in some words."""
+    if found.uid >= 0:
+        return "unreadable"
+    if "symbolic link" in found.error:
+        return "symbolic link"
+    hint = found.error.partition("; ")[2]  # where the file is that may have been meant
+    return f"no ring; {hint}" if hint else "no ring"
 
 
 def state_of(error: Exception) -> str:
@@ -110,7 +120,7 @@ def row_of(ring: dict[str, Any]) -> list[Cell]:
     """A ring's cells."""
     if ring["error"]:
         size = format_size(ring["size"]) if ring["size"] else "-"
-        style = "dim" if ring["state"] in ("unreadable", "no ring", "gone") else "bold red"
+        style = "dim" if ring["state"].startswith(("unreadable", "no ring", "symbolic link", "gone")) else "bold red"
         return [(ring["name"], style), ring["kind"], size, *["-"] * 6, (with_owner(ring), style)]
     live = ring["live"]
     fill = ring["fill"]

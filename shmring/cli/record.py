@@ -89,7 +89,11 @@ def run(args: argparse.Namespace) -> int:
         recording = Recording(stack, args.file, ring, args.overwrite)
         ending = Ending(stack, args.duration)
         take = take_as_member if args.group is not None else take_as_observer
-        lost = take(args, ring, recording, ending)
+        try:
+            lost = take(args, ring, recording, ending)
+        except BaseException:
+            recording.forget_if_empty()
+            raise
         recording.finish(lost)
     result = {"file": args.file, "messages": recording.messages, "bytes": recording.nbytes, "lost": lost}
     if args.json:
@@ -97,7 +101,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         missed = f"; missed {lost:,}" if lost else ""
         print(
-            f"{args.file}: {recording.messages:,} messages, {units.format_bytes(recording.nbytes)}{missed}",
+            f"{args.file}: {units.some(recording.messages, 'message')}, {units.format_bytes(recording.nbytes)}{missed}",
             file=sys.stderr,
         )
     return 0
@@ -137,7 +141,7 @@ class Recording:
     def __init__(self, stack: ExitStack, path: str, ring: shmring.Ring, is_overwriting: bool) -> None:
         from mcap.writer import IndexType, Writer
 
-        self._path = path
+        self._path, self._is_new = path, not is_overwriting
         try:
             self._file = open(path, "wb" if is_overwriting else "xb")  # noqa: SIM115
         except FileExistsError:
@@ -162,6 +166,12 @@ class Recording:
         except OSError as error:
             raise with_filename(error, self._path) from None
         self.messages += len(messages)
+
+    def forget_if_empty(self) -> None:
+        """Nothing was recorded, as the ring could not be joined, say: a file that was made for it goes."""
+        if self._is_new and not self.messages:
+            with suppress(OSError):
+                os.unlink(self._path)
 
     def _close_quietly(self) -> None:
         with suppress(OSError):

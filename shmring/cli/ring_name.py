@@ -7,6 +7,9 @@ ring is made with tells the two apart.
 
 from __future__ import annotations
 
+import errno
+import os
+
 import shmring
 from shmring.cli.find import DESCRIPTOR, open_descriptor
 from shmring.creation import open_plain
@@ -34,9 +37,13 @@ def open_ring(
     ------
     RingNotFound
         There is no ring of that name, or none yet after `timeout` seconds.
+    IsADirectoryError
+        It is a folder.
     """
     if DESCRIPTOR.fullmatch(name):
         return open_descriptor(name, readonly=readonly, trust=trust)
+    if "/" in name and os.path.isdir(name):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
     while True:
         try:
             # Plain: here messages are bytes.
@@ -45,7 +52,12 @@ def open_ring(
             if timeout is None:
                 continue
             waited = f" after {timeout:g} s" if timeout else ""
-            raise shmring.RingNotFound(f"there is no ring {name!r}{waited}") from None
+            raise shmring.RingNotFound(f"there is no ring {name!r}{waited}{hint_at_file(name)}") from None
+
+
+def hint_at_file(name: str) -> str:
+    """What to add to "there is no ring NAME" where one may have meant a file of this folder."""
+    return f"; the file of that name here is ./{name}" if "/" not in name and os.path.lexists(name) else ""
 
 
 def stands_for(name: str, ring: shmring.Ring, trust: str | list[int] | None = None) -> bool:

@@ -195,3 +195,17 @@ def test_a_name_that_is_no_utf_8_is_listed_and_can_be_used(tmp_path):
     assert json.loads(run_shmring("ls", path, "--json").stdout.decode("utf-8", "surrogateescape"))[0]["name"] == path
     assert run_shmring("metrics", path).returncode == 0
     assert run_shmring("rm", path).returncode == 0
+
+
+def test_a_folder_that_cannot_be_read_does_not_hide_the_others(ring, ring_name, tmp_path, monkeypatch):
+    real = os.listdir
+
+    def listdir(path="."):
+        if str(path) == str(tmp_path):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "listdir", listdir)
+    done = call_shmring("ls", tmp_path, ring_name, "--json")
+    folder, other = json.loads(done.stdout)
+    assert (done.returncode, done.stderr, folder["error"], other["name"]) == (1, b"", "Permission denied", ring_name)

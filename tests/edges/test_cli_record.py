@@ -155,7 +155,7 @@ def test_a_signal_ends_the_recording_with_a_complete_file(ring_name, start, tmp_
         recorder = start("record", ring_name, path)
         wait_until(lambda: path.exists() and b"hello" in path.read_bytes())
         recorder.send_signal(signum)
-        assert recorder.wait() == 0 and b"1 messages" in recorder.stderr.read()
+        assert recorder.wait() == 0 and b"1 message, 5 B" in recorder.stderr.read()
     shmring.unlink(ring_name)
     assert replayed(path, ring_name)[0] == [b"hello"]
     assert replayed(path, ring_name)[1].stderr == b""
@@ -203,4 +203,15 @@ def test_a_full_disk_ends_an_observers_recording_with_the_reason(ring_name):
         ring.shutdown()
         done = call_shmring("record", ring_name, "/dev/full", "--overwrite")
         assert (done.returncode, done.stderr) == (1, b"shmring: record: /dev/full: No space left on device\n")
+    shmring.unlink(ring_name)
+
+
+def test_a_recording_that_could_not_begin_leaves_no_file(ring_name, tmp_path):
+    """The next try failed: the file existed."""
+    path = tmp_path / "file.mcap"
+    shmring.create(ring_name, 4096).close()
+    done = call_shmring("record", ring_name, path, "--group", "g" * 100)
+    assert done.returncode == 1 and b"group's name" in done.stderr and not path.exists()
+    path.write_bytes(b"mine")
+    assert call_shmring("record", ring_name, path, "--group", "g" * 100).returncode == 1 and path.read_bytes() == b"mine"
     shmring.unlink(ring_name)
