@@ -11,7 +11,7 @@ function timeText(ns) {
 }
 
 function axis(given, css, values) {
-  const made = { title: { text: given.title, font: { size: 12 } }, type: given.log ? "log" : "linear", gridcolor: css("--line"),
+  const made = { title: { text: given.title, font: { size: 12 }, standoff: 10 }, type: given.log ? "log" : "linear", gridcolor: css("--line"),
     linecolor: css("--line"), zerolinecolor: css("--line"), automargin: true };
   if (given.ticks) Object.assign(made, { tickmode: "array", tickvals: given.ticks.map((tick) => tick[0]), ticktext: given.ticks.map((tick) => tick[1]) });
   if (given.is_time) {
