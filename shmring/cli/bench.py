@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import shmring
+from shmring.cli.arguments import HelpFormatter
 from shmring.cli.failure import CommandFailed, complain
 
 
@@ -34,7 +35,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="measure this machine: shmring beside the native limit and the others",
         description=options.DESCRIPTION,
         epilog=options.EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     options.add_options(parser)

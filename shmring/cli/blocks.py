@@ -22,40 +22,31 @@ def who_blocks(stats: Stats) -> list[str]:
 
 def blocks_of_producers(stats: Stats) -> list[str]:
     """Who keeps the ring full."""
-    waiting = [user for user in stats.participants if user.role == "producer" and user.parked]
+    waiting = [user for user in stats.participants if user.role == "producer" and user.parked and user.alive]
     if stats.fill < NEARLY_FULL and not waiting:
         return []
-    whom = f"{name_all(waiting)} for room" if waiting else ""
     # Everybody who is as far behind as the slowest, give or take what a producer may be waiting for.
     limit = stats.used - (stats.capacity - int(stats.capacity * NEARLY_FULL))
     causes = []
     for group in stats.groups:
         if group.lag_bytes >= limit and group.lag_bytes:
-            causes.append(f"group {group.name!r}, {describe_members(group)}")
+            causes.append(f"group {group.name!r}, {describe_members(group)}, is behind")
     for user in stats.participants:
         if user.held_bytes >= limit and user.held_bytes:
-            causes.append(
-                f"{describe(user)}, who {'died and' if not user.alive else ''} has not released what it took".replace(
-                    "  ", " "
-                )
-            )
+            causes.append(f"{describe(user)} has not released what it took")
         elif user.open_bytes >= limit and user.open_bytes:
-            causes.append(f"{describe(user)}, whose reservation is open")
+            causes.append(f"{describe(user)} has not committed its reservation")
     if not causes:
         return []
-    lead = (
-        f"{whom} wait for "
-        if len(waiting) > 1
-        else f"{whom} waits for "
-        if waiting
-        else f"{stats.fill:.0%} full because of "
-    )
-    return [lead + "; ".join(causes)]
+    lead = f"{stats.fill:.0%} full"
+    if waiting:
+        lead = f"{name_all(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for room"
+    return [f"{lead}: {'; '.join(causes)}"]
 
 
 def blocks_of_readers(stats: Stats) -> list[str]:
     """Who has reserved, and not committed, what readers come to next."""
-    waiting = [user for user in stats.participants if user.role != "producer" and user.parked]
+    waiting = [user for user in stats.participants if user.role != "producer" and user.parked and user.alive]
     behind = {group.name: group.lag_bytes for group in stats.groups}
     lines = []
     for user in stats.participants:
@@ -72,8 +63,9 @@ def blocks_of_readers(stats: Stats) -> list[str]:
 
 def describe(user: ParticipantStats) -> str:
     """A participant."""
+    dead = "" if user.alive else "dead "
     group = f" of {user.group!r}" if user.group else ""
-    return f"{user.role}{group} with pid {user.pid}"
+    return f"{dead}{user.role}{group} with pid {user.pid}"
 
 
 def describe_members(group: GroupStats) -> str:

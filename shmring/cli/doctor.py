@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import stat
 from typing import Any
 
 import shmring
@@ -13,7 +14,9 @@ from shmring.cli.arguments import add_command, add_json, add_name, add_trust, pr
 from shmring.cli.blocks import who_blocks
 from shmring.cli.failure import describe
 from shmring.cli.ring_name import open_ring
+from shmring.cli.summary import is_stopped
 from shmring.cli.tables import is_styled, printable
+from shmring.cli.units import some
 
 DESCRIPTION = """\
 Look at every word of a ring that can have an impossible value, at every message
@@ -87,7 +90,7 @@ def repair(args: argparse.Namespace) -> list[str]:
     finally:
         log.removeHandler(handler)
         log.setLevel(level)
-    return lines or ([f"{found} dead participants"] if found else [])
+    return lines or ([some(found, "dead participant")] if found else [])
 
 
 def look(args: argparse.Namespace, report: dict[str, Any]) -> None:
@@ -110,7 +113,7 @@ def look(args: argparse.Namespace, report: dict[str, Any]) -> None:
                 f"{user.role} with pid {user.pid} is stopped (SIGSTOP) with {what}; it may be in the way",
             )
     if stats.aborted:
-        add(report, "note", f"{stats.aborted} messages that dead producers had begun never came")
+        add(report, "note", f"{some(stats.aborted, 'message')} that dead producers had begun never came")
     if stats.shutdown:
         add(report, "note", "it was shut down: no more messages will come")
 
@@ -125,15 +128,6 @@ def is_stuck(line: str, stats: Any) -> bool:
     return "which nobody reads" in line and not stats.shutdown
 
 
-def is_stopped(pid: int) -> bool:
-    """Whether a process stands still by a signal, or under a debugger."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] in ("T", "t")
-    except (OSError, IndexError):
-        return False
-
-
 def explain(name: str, error: Exception, report: dict[str, Any]) -> None:
     """It cannot be opened: every field of its first page that does not fit, or at least why."""
     from shmring.examine import IDENTITY_BYTES, examine_identity
@@ -142,7 +136,8 @@ def explain(name: str, error: Exception, report: dict[str, Any]) -> None:
     flags = find.OPEN_FLAGS & ~os.O_NOFOLLOW if find.DESCRIPTOR.fullmatch(name) else find.OPEN_FLAGS
     fd = os.open(place.path, flags)
     try:
-        findings = examine_identity(os.pread(fd, IDENTITY_BYTES, 0), os.fstat(fd).st_size)
+        status = os.fstat(fd)
+        findings = examine_identity(os.pread(fd, IDENTITY_BYTES, 0), status.st_size) if stat.S_ISREG(status.st_mode) else []
     finally:
         os.close(fd)
     for finding in findings:

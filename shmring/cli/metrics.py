@@ -15,7 +15,7 @@ from typing import Any
 
 from shmring.cli import find
 from shmring.cli.arguments import add_command, complete_ring
-from shmring.cli.failure import CommandFailed, is_heard
+from shmring.cli.failure import CommandFailed, is_heard, with_filename
 from shmring.cli.ls import look_at
 from shmring.cli.summary import count_roles
 
@@ -30,7 +30,8 @@ EPILOG = """\
 metrics:
   shmring_ring_*         capacity, fill, position, participants, died, aborted
   shmring_group_*        lag in messages and bytes, members, again, dropped
-  shmring_participant_*  messages, bytes, waits, parks, wakes, repairs, lost
+  shmring_participant_*  messages, bytes, waits, full stalls and their seconds,
+                         parks, wakes, repairs, lost
   shmring_ring_error     1 for a ring that cannot be read
 Counters of a participant begin when it attaches, and go when it leaves; its pid
 and slot are labels.
@@ -67,7 +68,9 @@ GROUP_COUNTERS = (
 PARTICIPANT_COUNTERS = (
     ("messages", "messages", "Messages sent or received"),
     ("bytes", "payload_bytes", "Bytes of payload sent or received"),
-    ("waits", "waits", "Times it found the ring full (a producer) or empty"),
+    ("waits", "waits", "Times it waited: for a message, or (a producer) for room"),
+    ("stalls", "full_stalls", "Times a producer waited because the ring was full"),
+    ("stalled_ns", "full_stalled_seconds", "How long those waits took, once they had ended"),
     ("parks", "parks", "Times it slept"),
     ("wakes", "wakes", "Times it woke somebody"),
     ("repairs", "repairs", "Dead participants that it cleaned up after"),
@@ -107,7 +110,10 @@ def run(args: argparse.Namespace) -> int:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if is_heard(signum):
             signal.signal(signum, lambda *_: ended.set())
-    server, thread = start_http_server(args.serve, args.address, registry)
+    try:
+        server, thread = start_http_server(args.serve, args.address, registry)
+    except OSError as error:
+        raise with_filename(error, f"{args.address}, port {args.serve}") from None
     print(f"shmring: metrics: http://{args.address}:{server.server_port}/metrics", file=sys.stderr, flush=True)
     ended.wait()
     server.shutdown()
@@ -120,7 +126,7 @@ class Rings:
     """A collector: looks at the rings when it is asked."""
 
     def __init__(self, names: list[str]) -> None:
-        self._names = names
+        self._names = list(dict.fromkeys(names))  # each sample once
 
     def describe(self) -> list[Any]:
         """Nothing that would have to be looked up when it is registered."""
@@ -169,5 +175,6 @@ class Rings:
             for user in ring["participants"]
         ]
         for key, name, text in PARTICIPANT_COUNTERS:
-            rows = [(labels, float(user[key])) for labels, user in users]
+            unit = 1e-9 if key.endswith("_ns") else 1
+            rows = [(labels, user[key] * unit) for labels, user in users]
             yield family(CounterMetricFamily, "participant", name, text, ["ring", "role", "group", "pid", "slot"], rows)

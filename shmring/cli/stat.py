@@ -10,7 +10,7 @@ from shmring.cli.blocks import who_blocks
 from shmring.cli.ring_name import open_ring
 from shmring.cli.summary import describe_ring, format_lag
 from shmring.cli.tables import Cell, print_facts, print_table
-from shmring.cli.units import format_bytes, format_count, format_size
+from shmring.cli.units import format_bytes, format_count, format_ns, format_size, some
 
 DESCRIPTION = """\
 Show everything about a ring: how it was made, how full it is, its groups with
@@ -29,8 +29,9 @@ columns of groups:
 
 columns of participants:
   STATE     active, asleep (parked: the ring is full for a producer, empty for
-            others), or DEAD
-  WAITS     times it found no room (a producer: full stalls) or no message
+            others), stopped (by SIGSTOP or a debugger), or DEAD
+  WAITS     times it waited for a message, or (a producer) for room; how long
+            that took the producers is said below
   PARKS     times it slept; WAKES: times it woke somebody
   HOLDS     how far back the oldest message lies that it has not released, or
             that it has reserved and not committed
@@ -79,7 +80,7 @@ def show(name: str, facts: dict[str, Any], blocked: list[str]) -> None:
         ("made", f"{facts['created']} by pid {facts['creator_pid']}{boot}"),
         ("uuid", facts["uuid"]),
         ("position", f"{facts['tail']:,}"),
-        ("died", f"{facts['repairs']} participants, with {facts['aborted']} messages that will not come"),
+        ("died", f"{some(facts['repairs'], 'participant')}, with {some(facts['aborted'], 'message')} that will not come"),
     ]
     if facts["shutdown"]:
         rows.append(("shut down", ("no more messages will come", "yellow")))
@@ -107,16 +108,30 @@ def show(name: str, facts: dict[str, Any], blocked: list[str]) -> None:
     )
     if not facts["participants"]:
         print("(nobody is attached)")
-    if blocked:
+    lines = [*stalls_of(facts["participants"]), *blocked]
+    if lines:
         print()
-        for line in blocked:
-            print(line)
+    for line in lines:
+        print(line)
+
+
+def stalls_of(participants: list[dict[str, Any]]) -> list[str]:
+    """A line for each producer that had to wait for room."""
+    return [
+        f"producer with pid {user['pid']} waited {some(user['stalls'], 'time')} for room, "
+        + f"{format_ns(user['stalled_ns'])} in all"
+        + (", without the wait that it is in" if user["parked"] else "")
+        for user in participants
+        if user["role"] == "producer" and user["stalls"]
+    ]
 
 
 def participant_row(user: dict[str, Any]) -> list[Cell]:
     """One participant's cells."""
     role = user["role"] if user["group"] is None else f"{user['role']} {user['group']}"
     state: Cell = ("asleep", "dim") if user["parked"] else ("active", "green")
+    if user["stopped"]:
+        state = ("stopped", "yellow")
     held = max(user["held_bytes"], user["open_bytes"])
     return [
         role,

@@ -38,7 +38,18 @@ def describe_ring(ring: shmring.Ring, *, exact: bool) -> dict[str, Any]:
         **identity,
     }
     facts.update({key: value for key, value in stats.items() if key not in facts})
+    for user in facts["participants"]:
+        user["stopped"] = user["alive"] and is_stopped(user["pid"])
     return facts
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process stands still by a signal, or under a debugger."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
 
 
 def count_roles(participants: list[dict[str, Any]]) -> dict[str, int]:

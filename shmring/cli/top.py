@@ -49,7 +49,8 @@ keys:
 
 columns:
   MSG/S DATA/S  what was sent (a ring, a producer) or received (the others)
-  FULL/S        times a producer found no room; PARK/S: times it slept;
+  STATE         active, asleep, stopped (by SIGSTOP or a debugger), or DEAD
+  FULL/S        times a producer waited for room; PARK/S: times it slept;
   WAKE/S        times it woke somebody
   LAG           messages not taken; ~ where only some were counted
 

@@ -11,6 +11,7 @@ import shmring
 from shmring.cli import find
 from shmring.cli.blocks import who_blocks
 from shmring.cli.failure import describe
+from shmring.cli.summary import is_stopped
 
 if TYPE_CHECKING:
     from shmring.ring import Ring
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 HISTORY = 60
 SPARKS = "▁▂▃▄▅▆▇█"
 # Counters of a participant of which top shows rates.
-COUNTERS = ("messages", "bytes", "waits", "parks", "wakes")
+COUNTERS = ("messages", "bytes", "waits", "stalls", "parks", "wakes")
 
 
 @dataclass
@@ -29,6 +30,7 @@ class User:
 
     facts: ParticipantStats
     rates: dict[str, float]
+    stopped: bool = False  # by a signal or a debugger
 
 
 @dataclass
@@ -42,7 +44,7 @@ class Sample:
     received: float  # messages, by the counters of its consumers
     parks: float
     wakes: float
-    stalls: float  # times that producers found it full
+    stalls: float  # times that producers began to wait because it was full
     lag: int
     lag_is_exact: bool
     blocked: list[str]
@@ -99,7 +101,11 @@ class Watch:
         """Make a sample of statistics that were taken at `now` (seconds)."""
         passed = now - self._then if self._then else 0.0
         users = [
-            User(facts, rates_of(facts, self._before.get((facts.slot, facts.pid)), passed))
+            User(
+                facts,
+                rates_of(facts, self._before.get((facts.slot, facts.pid)), passed),
+                facts.alive and is_stopped(facts.pid),
+            )
             for facts in stats.participants
         ]
         self._before = {(facts.slot, facts.pid): facts for facts in stats.participants}
@@ -117,7 +123,7 @@ class Watch:
             received=total("messages", "consumer"),
             parks=total("parks"),
             wakes=total("wakes"),
-            stalls=total("waits", "producer"),
+            stalls=total("stalls", "producer"),
             lag=slowest.lag if slowest else 0,
             lag_is_exact=slowest.lag_is_exact if slowest else True,
             blocked=who_blocks(stats),
@@ -164,6 +170,7 @@ class Watch:
                     "group": user.facts.group,
                     "alive": user.facts.alive,
                     "parked": user.facts.parked,
+                    "stopped": user.stopped,
                     **{f"{counter}_per_s": rate for counter, rate in user.rates.items()},
                 }
                 for user in sample.users

@@ -27,7 +27,7 @@ Line = list["Cell"]
 RING_TITLES = f"  {'RING':<20}{'SIZE':>9}  {'FILL':<16}{'MSG/S':>8}{'DATA/S':>11}{'LAG':>11}"
 GROUP_TITLES = f"  {'GROUP':<16}{'LAG':>12} {'BYTES':>9}  {'HISTORY':<21}MEMBERS"
 USER_TITLES = (
-    f"  {'PARTICIPANT':<20}{'PID':>8} {'STATE':<7}{'MSG/S':>7}{'DATA/S':>9}{'FULL/S':>7}{'PARK/S':>7}{'WAKE/S':>7}"
+    f"  {'PARTICIPANT':<20}{'PID':>8} {'STATE':<7} {'MSG/S':>7}{'DATA/S':>9}{'FULL/S':>7}{'PARK/S':>7}{'WAKE/S':>7}"
 )
 
 
@@ -132,12 +132,14 @@ def details(watch: Watch) -> list[Line]:
         state, style = (
             ("DEAD", "bold red") if not facts.alive else ("asleep", "dim") if facts.parked else ("active", "green")
         )
-        stalls = format_count(rates["waits"]) if facts.role == "producer" else "-"
+        if user.stopped:
+            state, style = "stopped", "yellow"
+        stalls = format_count(rates["stalls"]) if facts.role == "producer" else "-"
         lines.append(
             [
                 f"  {cut(role, 19):<20}{facts.pid:>8} ",
                 (f"{state:<7}", style),
-                f"{format_count(rates['messages']):>7}{format_bytes(rates['bytes']):>9}{stalls:>7}",
+                f" {format_count(rates['messages']):>7}{format_bytes(rates['bytes']):>9}{stalls:>7}",
                 f"{format_count(rates['parks']):>7}{format_count(rates['wakes']):>7}",
             ]
         )

@@ -151,3 +151,58 @@ def test_what_is_damaged_goes_by_force_only(tmp_path):
     refused = call_shmring("rm", path)
     assert refused.returncode == 1 and b"--force removes it" in refused.stderr and path.exists()
     assert call_shmring("rm", path, "--force").returncode == 0 and not path.exists()
+
+
+# ---- what a new user meets ----
+
+
+def test_a_file_of_this_folder_that_was_meant_is_named(ring_name, tmp_path, monkeypatch):
+    """A name without a slash is one in shared memory."""
+    monkeypatch.chdir(tmp_path)
+    shmring.create("./a.ring", 4096).close()
+    for words in ["stat"], ["doctor"], ["rm"], ["tail"], ["recv", "--timeout", "0"]:
+        done = call_shmring(words[0], "a.ring", *words[1:])
+        reason = f"shmring: {words[0]}: there is no ring 'a.ring'; the file of that name here is ./a.ring\n"
+        assert (done.returncode, done.stderr.decode()) == (1, reason)
+    assert b"no ring; the file of that name here is ./a.ring" in call_shmring("ls", "a.ring").stdout
+    (tmp_path / "link").symlink_to("a.ring")
+    assert b"symbolic link" in call_shmring("ls", "./link").stdout
+
+
+@pytest.mark.parametrize("tool", ["stat", "doctor", "tail", "rm", "send", "recv"])
+def test_a_folder_or_a_pipe_is_said_to_be_no_ring(tmp_path, tool):
+    """A folder was "No such device", a pipe an illegal seek."""
+    done = call_shmring(tool, f"{tmp_path}/", *(["/dev/null"] if tool == "send" else []))
+    assert (done.returncode, done.stderr.decode()) == (1, f"shmring: {tool}: {tmp_path}/: Is a directory\n")
+    os.mkfifo(tmp_path / "pipe")
+    done = call_shmring(tool, tmp_path / "pipe", *(["/dev/null"] if tool == "send" else []))
+    assert done.returncode == 1 and b"is no ring" in done.stdout + done.stderr
+
+
+def test_whose_ring_it_is_is_said_as_an_option(ring_name):
+    shmring.create(ring_name, 4096).close()
+    os.chown(f"/dev/shm/{ring_name}", 65534, 65534) if os.geteuid() == 0 else pytest.skip("needs root, to give a file away")
+    done = call_shmring("stat", ring_name)
+    assert done.returncode == 1 and done.stderr.endswith(b"; it is opened only with --trust 65534\n")
+    assert call_shmring("stat", ring_name, "--trust", "65534").returncode == 0
+    os.chown(f"/dev/shm/{ring_name}", os.geteuid(), -1)
+    shmring.unlink(ring_name)
+
+
+def test_an_error_names_a_file_once():
+    from shmring.cli.failure import describe
+
+    text = "cannot open '/x/a': Permission denied"
+    assert describe(PermissionError(13, text, "/x/a")) == text
+
+
+def test_who_is_stopped_is_shown_as_such(ring, ring_name, member):
+    stopped = member(ring_name, "consumer")
+    stopped.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, stopped.pid, os.WSTOPPED)
+    line = f"{stopped.pid}  stopped"
+    assert line in call_shmring("stat", ring_name).stdout.decode()
+    top = call_shmring("top", ring_name, "--count", "1", "--interval", "0.05").stdout.decode()
+    assert f"{stopped.pid} stopped" in top
+    (user,) = json.loads(call_shmring("stat", ring_name, "--json").stdout)["participants"]
+    assert user["stopped"] is True

@@ -165,7 +165,8 @@ def test_who_keeps_a_ring_full_is_named(ring, ring_name):
         while tx.try_send(bytes(1000)):
             pass
         text = call_shmring("stat", ring_name).stdout.decode()
-        assert f"group 'default', which nobody reads; group 'slow', read by pid {os.getpid()}" in text
+        behind = f"group 'default', which nobody reads, is behind; group 'slow', read by pid {os.getpid()}, is behind"
+        assert f"100% full: {behind}" in text
         doctor = call_shmring("doctor", ring_name)
         assert doctor.returncode == 1 and b"which nobody reads" in doctor.stdout
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import urllib.request
 
@@ -75,6 +76,36 @@ def test_it_serves_a_scraper_until_it_is_told_to_end(ring, ring_name, start):
             assert found["shmring_group_lag_messages", ("group", "default"), ("ring", ring_name)] == sent
     server.send_signal(signal.SIGTERM)
     assert server.wait() == 0
+
+
+def test_full_stalls_are_told_in_times_and_seconds(ring, ring_name):
+    pytest.importorskip("prometheus_client", reason="prometheus_client is in the extra shmring[cli]")
+    with ring.producer() as tx:
+        while tx.try_send(bytes(1000)):
+            pass
+        with pytest.raises(TimeoutError):
+            tx.send(bytes(1000), timeout=0.02)
+        (user,) = ring.stats().participants
+        found = samples_of(call_shmring("metrics", ring_name).stdout.decode())
+    who = ("group", ""), ("pid", str(os.getpid())), ("ring", ring_name), ("role", "producer"), ("slot", "0")
+    assert found[("shmring_participant_full_stalls_total", *who)] == 1
+    assert found[("shmring_participant_full_stalled_seconds_total", *who)] == pytest.approx(user.stalled_ns / 1e9)
+
+
+def test_a_ring_that_is_named_twice_is_told_once(ring, ring_name):
+    """The same sample twice is no OpenMetrics text."""
+    pytest.importorskip("prometheus_client", reason="prometheus_client is in the extra shmring[cli]")
+    text = call_shmring("metrics", ring_name, ring_name).stdout.decode()
+    assert text.count("shmring_ring_fill_ratio{") == 1
+
+
+def test_a_port_that_is_taken_is_named(ring_name):
+    pytest.importorskip("prometheus_client", reason="prometheus_client is in the extra shmring[cli]")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = taken.getsockname()[1]
+        done = call_shmring("metrics", ring_name, "--serve", number)
+    reason = f"shmring: metrics: 127.0.0.1, port {number}: Address already in use\n"
+    assert (done.returncode, done.stderr.decode()) == (1, reason)
 
 
 # ---- completion ----

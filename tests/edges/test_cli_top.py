@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
@@ -14,10 +15,11 @@ import termios
 import threading
 
 import pytest
-from shmring_command import call_shmring, command_line, environment
+from shmring_command import call_shmring, command_line, environment, wait_until
 
 import shmring
 from shmring.cli import find
+from shmring.cli.blocks import who_blocks
 from shmring.cli.top_rates import Watch, rates_of, sparkline
 from shmring.cli.top_screen import COLUMNS, plain, screen
 
@@ -206,3 +208,68 @@ def test_keys_choose_the_ring_that_is_shown_in_full(tmp_path):
     assert top.end() == (0, True)
     for ring in rings:
         ring.close()
+
+
+# ---- full stalls, and who waits for whom ----
+
+
+@pytest.fixture
+def full(ring_name):
+    """A ring without room, its producer, and its only group's member, which holds a message."""
+    with shmring.create(ring_name, 4096) as ring, ring.producer(wait="park") as tx, ring.consumer() as rx:
+        while tx.try_send(bytes(48)):
+            pass
+        with rx.peek():
+            yield ring, tx
+    shmring.unlink(ring_name)
+
+
+def test_full_stalls_are_waits_for_room_and_nothing_else(full, ring_name):
+    """Waiting until everything was read was shown as a full ring, and how long the stalls took was shown nowhere."""
+    ring, tx = full
+    watch = watch_of(ring_name)
+    watch.enter(ring.stats(), 100.0)
+    with pytest.raises(TimeoutError):
+        tx.drain(timeout=0.01)
+    watch.enter(ring.stats(), 101.0)
+    assert watch.sample.stalls == 0.0
+    assert "waited" not in call_shmring("stat", ring_name).stdout.decode()
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            tx.send(bytes(48), timeout=0.01)
+    watch.enter(ring.stats(), 102.0)
+    assert watch.sample.stalls == 3.0 == watch.as_dict()["full_stalls_per_s"]
+    (line,) = [line for line in plain(screen([watch], 0, None, "")).split("\n") if line.startswith("  producer")]
+    assert line.split()[5:7] == ["B", "3"]
+    text = call_shmring("stat", ring_name).stdout.decode()
+    assert f"producer with pid {os.getpid()} waited 3 times for room, " in text
+    assert 30 <= float(re.search(r"room, ([0-9.]+) ms in all", text)[1]) < 1000
+
+
+def test_who_waits_for_room_and_why_is_one_sentence(full, ring_name):
+    ring, tx = full
+
+    def send():
+        with pytest.raises(TimeoutError):
+            tx.send(bytes(48), timeout=1.0)
+
+    waiter = threading.Thread(target=send)
+    waiter.start()
+    wait_until(lambda: next(user for user in ring.stats().participants if user.role == "producer").parked)
+    pid = os.getpid()
+    (line,) = who_blocks(ring.stats())
+    waiter.join()
+    assert line == (
+        f"producer with pid {pid} waits for room: group 'default', read by pid {pid}, is behind; "
+        f"consumer of 'default' with pid {pid} has not released what it took"
+    )
+    (line,) = who_blocks(ring.stats())
+    assert line.startswith("100% full: group 'default', read by pid ")
+
+
+def test_the_dead_wait_for_nothing(full):
+    ring, _ = full
+    stats = ring.stats()
+    users = [dataclasses.replace(user, alive=False, parked=True) for user in stats.participants]
+    (line,) = who_blocks(dataclasses.replace(stats, participants=users))
+    assert line.startswith("100% full: ") and "dead consumer of 'default' with pid" in line
