@@ -166,6 +166,7 @@ def test_nothing_is_kept_of_what_is_never_received_here(ring):
         tx.send(b"mine")
         assert mine.recv(0) == b"mine"
         assert 0 < len(mine._sent) <= latency._OPEN_NOTES
+        assert meter.stats()["work"].count == 1  # the newest note was there
         mine.close()
         others.close()
 
@@ -173,3 +174,20 @@ def test_nothing_is_kept_of_what_is_never_received_here(ring):
 def test_every_is_a_number_of_messages(ring):
     with pytest.raises(ValueError, match="at least 1"):
         latency.Meter(ring, every=0)
+
+
+def test_percentiles_are_of_the_times_in_order():
+    seen = latency._summary("work", list(range(1000, 0, -1)))
+    assert seen == latency.LatencyStats("work", 1000, 1, 501, 901, 991, 1000, 1000)
+    assert latency._summary("", [7]) == latency.LatencyStats("", 1, 7, 7, 7, 7, 7, 7)
+
+
+def test_a_refused_message_is_none_of_the_n(ring):
+    with latency.Meter(ring, every=3) as meter, meter.producer() as tx, meter.consumer() as rx:
+        while tx._inner.try_send(bytes(1000)):
+            pass
+        assert not any(tx.try_send(bytes(1000)) for _ in range(5))
+        rx.recv_many(1000)
+        for timed in 0, 0, 1:
+            assert tx.try_send(b"room") and rx.recv(0) == b"room"
+            assert sum(each.count for each in meter.stats().values()) == timed
