@@ -185,6 +185,15 @@ def test_what_lies_behind_an_open_reservation_is_looked_at(tmp_path):
         claim.abort()
 
 
+def test_reservations_that_are_neighbours_are_told_apart(tmp_path):
+    path = tmp_path / "ring"
+    with shmring.create(path, 4096) as ring, ring.producer() as one, ring.producer() as two:
+        first, second = one.reserve(3), two.reserve(3)
+        assert findings(path) == []
+        second.abort()
+        first.abort()
+
+
 def test_a_message_that_nobody_reserved_is_named(tmp_path):
     path = tmp_path / "ring"
     with shmring.create(path, 4096) as ring, ring.producer() as tx:
