@@ -44,6 +44,7 @@ setup(
             "cdivision": True,
             "binding": False,  # plain builtin methods: Cython's own function type costs some 20 ns a call
             "embedsignature": True,
+            "embedsignature.format": "clinic",  # what inspect.signature and help() read of a builtin method
         },
     ),
     options={"build_ext": {"parallel": os.cpu_count()}},

@@ -2,8 +2,7 @@
 
 The fields of data classes have theirs from the comments behind them.
 
-Inspection alone would give no signatures: the methods of the extension modules are plain built-in ones. Their docstrings begin
-with a line that Cython made of the signature; it is left out.
+Inspection alone would give no types. Where a docstring begins with a line that Cython made of the signature, it is left out.
 """
 
 from __future__ import annotations
