@@ -26,9 +26,6 @@ from shmring.view cimport Loan, View
 from shmring.errors import ShutDown
 
 
-cdef enum:
-    LARGE = 16384                   # bytes from which a message is better unpacked where it lies than copied first
-
 cdef object objects = None
 
 
@@ -116,7 +113,6 @@ cdef class Consumer(Member):
 
         Cost: one copy each; one claim and one release for all, or for each quarter of the capacity.
         """
-        cdef uint64_t quarter = self.reader.ring.capacity >> 2
         cdef int64_t deadline = -1
         cdef int code
         cdef list messages = []
@@ -125,11 +121,7 @@ cdef class Consumer(Member):
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
         while True:
-            code = self.read_sole(messages, limit, quarter)
-            if code == ATTENTION:
-                code = self.read_shared(messages, limit, quarter)
-            if code == OK and len(messages) < limit and not claim_has_peers(&self.reader):
-                continue
+            code = self.read_some(messages, limit, UINT64_MAX)
             if messages:
                 return messages
             if code != EMPTY:
@@ -272,35 +264,10 @@ cdef class Consumer(Member):
     # ---- the way in ----------------------------------------------------------------------------------------------
 
     cdef bytes take(self, int* code):
-        """The fast path: the next message, or None and a kernel code or STALE."""
-        cdef uint64_t position = self.reader.cursor, length = 0
-        cdef int woken = 0
-        cdef bytes message
-        if self.epoch != process_epoch:
-            code[0] = STALE
-            return None
-        if not sole_is_all(&self.reader):
-            return self.take_carefully(code, UINT64_MAX)
-        code[0] = sole_look(&self.reader, position, &length)
-        if code[0] != OK:
-            return self.take_carefully(code, UINT64_MAX) if code[0] == ATTENTION else None
-        message = PyBytes_FromStringAndSize(record_payload(&self.reader.ring, position), length)
-        if not guard_copy_is_whole(self.epoch, &process_epoch):         # the file was cut under the copy
-            code[0] = STALE
-            return None
-        if not sole_pass(&self.reader, position + record_span(length, self.reader.ring.align), 1, length, &woken):
-            return self.take_carefully(code, UINT64_MAX)
-        if woken:
-            self.note_wakes(woken)
-        return message
+        return take_within(self, code, UINT64_MAX)
 
     cdef bytes take_small(self, int* code):
-        if self.next_is_large():
-            code[0] = TOO_LARGE
-            return None
-        if self.epoch == process_epoch and not sole_is_all(&self.reader):
-            return self.take_carefully(code, LARGE)
-        return self.take(code)
+        return take_within(self, code, LARGE)
 
     cdef bint next_is_large(self) noexcept:
         cdef uint64_t length = 0
@@ -342,8 +309,21 @@ cdef class Consumer(Member):
         view.loan = loan
         return view
 
-    cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100:
-        """Append what is there, up to `limit` in the list and about `most_bytes`: OK, EMPTY, STALE; ATTENTION: read_shared."""
+    cdef int read_some(self, list messages, Py_ssize_t limit, uint64_t longest) except? -100:
+        """Append what is there, up to `limit` in the list. A kernel code or STALE; TOO_LARGE: the next message is longer than
+        `longest`, and stays the next.
+        """
+        cdef uint64_t quarter = self.reader.ring.capacity >> 2
+        cdef int code
+        while True:
+            code = self.read_sole(messages, limit, quarter, longest)
+            if code == ATTENTION:
+                code = self.read_shared(messages, limit, quarter, longest)
+            if code != OK or len(messages) >= limit or claim_has_peers(&self.reader):
+                return code
+
+    cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes, uint64_t longest) except? -100:
+        """The same for about `most_bytes`. ATTENTION: read_shared."""
         cdef uint64_t begin = self.reader.cursor, position = begin, length = 0, total = 0
         cdef Py_ssize_t had = len(messages), count = had
         cdef int woken = 0
@@ -356,6 +336,8 @@ cdef class Consumer(Member):
         try:
             while count < limit and position - begin < most_bytes:
                 code = sole_look(&self.reader, position, &length)
+                if code == OK and length > longest:
+                    code = TOO_LARGE
                 if code != OK:
                     break
                 message = PyBytes_FromStringAndSize(record_payload(&self.reader.ring, position), length)
@@ -377,13 +359,13 @@ cdef class Consumer(Member):
         self.note_wakes(woken)
         return OK
 
-    cdef int read_shared(self, list messages, Py_ssize_t limit, uint64_t most_bytes) except? -100:
+    cdef int read_shared(self, list messages, Py_ssize_t limit, uint64_t most_bytes, uint64_t longest) except? -100:
         """The same where there are other members, open views, or somebody's unfinished business. Not OK: nothing more now."""
-        cdef int code = self.claim_some(limit - len(messages), most_bytes, UINT64_MAX)
+        cdef int code = self.claim_some(limit - len(messages), most_bytes, longest)
         if code == OK:
             return OK if self.copy_range(messages) else EMPTY
         if code == ATTENTION:                           # a dead member's
-            message = self.take_carefully(&code, UINT64_MAX)
+            message = self.take_carefully(&code, longest)
             if message is not None:
                 messages.append(message)
         return code
@@ -416,3 +398,30 @@ cdef class Consumer(Member):
             return False
         self.note_wakes(claim_release(&self.reader))
         return True
+
+
+cdef inline bytes take_within(Consumer rx, int* code, uint64_t longest):
+    """The fast path: the next message, or None and a kernel code or STALE; TOO_LARGE: it is longer, and stays the next."""
+    cdef uint64_t position = rx.reader.cursor, length = 0
+    cdef int woken = 0
+    cdef bytes message
+    if rx.epoch != process_epoch:
+        code[0] = STALE
+        return None
+    if not sole_is_all(&rx.reader):
+        return rx.take_carefully(code, longest)
+    code[0] = sole_look(&rx.reader, position, &length)
+    if code[0] != OK:
+        return rx.take_carefully(code, longest) if code[0] == ATTENTION else None
+    if length > longest:
+        code[0] = TOO_LARGE
+        return None
+    message = PyBytes_FromStringAndSize(record_payload(&rx.reader.ring, position), length)
+    if not guard_copy_is_whole(rx.epoch, &process_epoch):               # the file was cut under the copy
+        code[0] = STALE
+        return None
+    if not sole_pass(&rx.reader, position + record_span(length, rx.reader.ring.align), 1, length, &woken):
+        return rx.take_carefully(code, longest)
+    if woken:
+        rx.note_wakes(woken)
+    return message
