@@ -11,8 +11,8 @@ from setuptools import Extension, setup
 
 PORTS = [
     "sigbus", "region", "mapping", "registry", "ring", "waiter", "participant", "sender", "producer", "receiver", "view",
-    "member", "consumer", "observer", "stats", "examine", "waitv", "counted", "watch", "sleeper", "codecs/pickled",
-    "array_writer", "array_view", "array_reader", "array_consumer", "array_observer",
+    "member", "consumer", "observer", "stats", "examine", "waitv", "packed", "counted", "watch", "sleeper", "codecs/pickled",
+    "queue_pickle", "array_writer", "array_view", "array_reader", "array_consumer", "array_observer",
 ]
 # cmpxchg16b, which every x86-64 machine of the last fifteen years has, inline instead of a call.
 PAIRS = ["-mcx16"] if platform.machine() in ("x86_64", "AMD64") else []

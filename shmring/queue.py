@@ -6,8 +6,6 @@ What they stand on is in queue_ends.py; what they put beyond the ring's room in 
 from __future__ import annotations
 
 from collections import deque
-from functools import partial
-from pickle import loads
 from queue import Empty, Full
 from threading import get_ident
 from time import monotonic
@@ -15,30 +13,11 @@ from time import monotonic
 from shmring import counted
 from shmring.errors import TooManyViews
 from shmring.queue_ends import CAPACITY, Ends, seconds
-from shmring.queue_pickle import pack, pack_many
+from shmring.queue_pickle import load, load_all, pack, pack_many, snapshot
 from shmring.queue_spill import Spill
 
 FEW_VIEWS = 8  # a member may hold 15, if they do not lie in a row
 FIRST_STEP, LAST_STEP = 0.1, 2.0  # seconds between two looks of join() for gaps that nobody passes over
-
-
-def load_view(view):
-    with view.data as message:
-        return loads(message)
-
-
-def load_all(load, taken):
-    """The objects, in order; all of them are out of the queue, so one that cannot be unpickled must not cost the others."""
-    objects, failure = [], None
-    for each in taken:
-        try:
-            objects.append(load(each))
-        except Exception as error:
-            failure = failure or error
-    if failure is not None:
-        failure.objects = objects
-        raise failure
-    return objects
 
 
 class SimpleQueue(Ends):
@@ -58,7 +37,7 @@ class SimpleQueue(Ends):
 
     def get(self):
         """Take the next object out; wait while there is none."""
-        return loads(self._recv())
+        return load(self._recv())
 
     def _end(self):
         self._used = True  # as in multiprocessing, where only the other queues stay if they were not used
@@ -78,15 +57,16 @@ class Queue(Ends):
     name : str or PathLike, optional
         Create it under this name, for unrelated programs, which call `Queue.open(name)`. It stays until `unlink()`.
     capacity : int or str
-        Bytes of the ring. The pickle of one object must fit into it.
+        Bytes of the ring. One object, pickled, must fit into it, arrays included.
     wait : WaitPolicy or "spin" | "adaptive" | "park"
         How processes wait for objects and room.
     **options
         With a name: `exist_ok`, `mode`, `reserve`, `trust` of `shmring.create`. A name that is taken raises RingExists, with
         exist_ok=True only if what has it is not the same kind of queue with the same capacity and maxsize.
 
-    An object is pickled before put returns, so it may be changed afterwards, and what cannot be pickled raises at once. Only
-    take objects out of queues whose other users you trust: unpickling runs what they say.
+    An object is pickled before put returns, so it may be changed afterwards, and what cannot be pickled raises at once. Buffers
+    of 16 KiB and more (arrays) stay out of the pickle: one copy into the ring, and one out of it, into memory of the taker.
+    Only take objects out of queues whose other users you trust: unpickling runs what they say.
 
     Concurrency: any number of threads and processes. Each object is taken by one of them, in the order in which they were put.
     Whoever is killed in put or get, at any point, keeps nobody waiting; an object is then either in the queue or it is not.
@@ -97,17 +77,6 @@ class Queue(Ends):
 
     def __init__(self, maxsize=0, *, ctx=None, name=None, capacity=CAPACITY, wait="adaptive", **options):
         self._create(maxsize, name, capacity, wait, options)
-
-    def _bind_producer(self):
-        tx, limit, try_send = self._tx, self._maxsize, counted.try_send
-        self._try_send = lambda message: try_send(tx, message, limit)  # a partial with a keyword takes 200 ns more
-        self._send = lambda message, timeout=None: counted.send(tx, message, limit, timeout)
-        self._send_many = lambda messages, timeout=None: counted.send_many(tx, messages, limit, timeout)
-
-    def _bind_consumer(self):
-        rx = self._rx
-        self._recv, self._try_recv = partial(counted.recv, rx), partial(counted.try_recv, rx)
-        self._recv_many = partial(counted.recv_many, rx)
 
     # ---- in --------------------------------------------------------------------------------------------------------
 
@@ -126,7 +95,7 @@ class Queue(Ends):
         queue.Full
             No room in time.
         MessageTooLarge
-            The pickle is larger than the ring.
+            The object is larger than the ring.
         ValueError
             The queue is closed.
         Exception
@@ -170,9 +139,10 @@ class Queue(Ends):
             raise Full from None
 
     def _spill(self, messages):
+        messages = [snapshot(message) for message in messages]  # the objects may be changed once put has returned
         for message in messages:
             if len(message) > self._ring.max_message - counted.TRAILER:
-                counted.try_send(self._tx, message, 0)  # raises
+                counted.try_send(self._tx, 0, message)  # raises
         with self._lock:
             self._check_open()
             if self._spilled is None:
@@ -217,11 +187,11 @@ class Queue(Ends):
             What unpickling the object raises; it is out of the queue then.
         """
         if block and timeout is None:
-            return loads(self._recv())
+            return load(self._recv())
         message = self._try_recv()
         if message is None:
             message = self._get_in_time(block, timeout)
-        return loads(message)
+        return load(message)
 
     def get_nowait(self):
         """get(False)."""
@@ -236,7 +206,7 @@ class Queue(Ends):
             messages = self._recv_many(limit, seconds(block, timeout))
         except TimeoutError:
             raise Empty from None
-        return load_all(loads, messages)
+        return load_all(messages)
 
     def _get_in_time(self, block, timeout):
         if not seconds(block, timeout):
@@ -315,7 +285,7 @@ class JoinableQueue(Queue):
 
     def get(self, block=True, timeout=None):
         """Take the next object out, to be followed by task_done(). As `Queue.get`."""
-        return load_view(self._take(seconds(block, timeout)))
+        return load(self._take(seconds(block, timeout)))
 
     def get_many(self, limit, block=True, timeout=None):
         """Take up to `limit` objects out, at least one; each wants a task_done(). A list. As `Queue.get_many`."""
@@ -327,7 +297,7 @@ class JoinableQueue(Queue):
                 views.append(self._take(0))
         except Empty:
             pass
-        return load_all(load_view, views)
+        return load_all(views)
 
     def _take(self, timeout):
         while True:

@@ -1,18 +1,14 @@
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 from shmring.queue_ends import Ends, _Trust, _Wait
-from shmring.view import View
 
 _T = TypeVar("_T")
 
 FEW_VIEWS: int
 FIRST_STEP: float
 LAST_STEP: float
-
-def load_view(view: View) -> Any: ...
-def load_all(load: Callable[[Any], _T], taken: Iterable[Any]) -> list[_T]: ...
 
 class SimpleQueue(Ends[_T]):
     def __init__(

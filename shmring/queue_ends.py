@@ -4,8 +4,8 @@ A queue is a ring, and what each process has of it: a producer and a member of i
 other processes as those of multiprocessing do (inherited by fork, passed to children that are spawned), or by name. No lock is
 shared, so whoever is killed leaves nothing locked.
 
-The calls that matter are bound methods of the ports, kept in the instance. Where there are none (before the first use, in a
-forked child, after close) the class has methods of the same names, so the short way has nothing to check.
+The calls that matter are those of counted, bound to the ports and kept in the instance. Where there are none (before the first
+use, in a forked child, after close) the class has methods of the same names, so the short way has nothing to check.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import re
 import threading
 import types
 import weakref
+from functools import partial
 from operator import index
 
 import shmring
+from shmring import counted
 from shmring.errors import LayoutMismatch
+from shmring.queue_pickle import copier
 
 CAPACITY = "16 MiB"
 MAX_PARTICIPANTS = 1024  # slots cost some shared memory, and no time while nobody has them
@@ -139,14 +142,16 @@ class Ends:
                 self._bind_consumer()
 
     def _bind_producer(self):
-        self._send, self._try_send, self._send_many = self._tx.send, self._tx.try_send, self._tx.send_many
+        calls = counted.send, counted.try_send, counted.send_many
+        self._send, self._try_send, self._send_many = (partial(call, self._tx, self._maxsize) for call in calls)
 
     def _bind_consumer(self):
-        self._recv, self._try_recv, self._recv_many = self._rx.recv, self._rx.try_recv, self._rx.recv_many
+        calls = counted.recv, counted.try_recv, counted.recv_many
+        self._recv, self._try_recv, self._recv_many = (partial(call, self._rx, copier) for call in calls)
 
     def _send(self, message, timeout=None):
         self._produce()
-        return self._send(message, timeout=timeout)
+        return self._send(message, timeout)
 
     def _try_send(self, message):
         self._produce()
@@ -154,7 +159,7 @@ class Ends:
 
     def _send_many(self, messages, timeout=None):
         self._produce()
-        return self._send_many(messages, timeout=timeout)
+        return self._send_many(messages, timeout)
 
     def _recv(self, timeout=None):
         self._consume()

@@ -19,6 +19,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromSt
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
+from shmring.packed cimport Copier, Packed
+
 from pickle import dumps, loads
 
 from shmring.errors import CodecError
@@ -53,11 +55,8 @@ cdef class Collector:
 
 
 @final
-cdef class PickledObject:
+cdef class PickledObject(Packed):
     """A pickle and the buffers that belong to it, on their way."""
-    cdef bytes pickle
-    cdef list buffers               # memoryviews of bytes
-    cdef readonly Py_ssize_t nbytes
 
     def write_into(self, memory):
         """Fill the first `nbytes` of `memory`. Cost: one copy."""
@@ -70,7 +69,7 @@ cdef class PickledObject:
         finally:
             PyBuffer_Release(&target)
 
-    cdef write(self, char* target):
+    cdef int write(self, char* target) except -1:
         cdef Head head
         cdef uint64_t offset = sizeof(Head) + 8 * len(self.buffers), begin, length
         cdef Py_buffer source
@@ -90,6 +89,7 @@ cdef class PickledObject:
             PyBuffer_Release(&source)
             memcpy(target + sizeof(Head) + 8 * number, &length, 8)
             offset = begin + length
+        return 0
 
 
 @final
@@ -155,49 +155,70 @@ cdef object pack_buffers(bytes pickle, list buffers):
 cdef tuple split(object data, bint borrow):
     """The pickle of a message, and its buffers or None."""
     cdef Py_buffer source
+    cdef list buffers = []
     PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
     try:
-        if source.len and (<uint8_t*> source.buf)[0] == PROTOCOL_MARK:
+        if is_plain(<const char*> source.buf, source.len):
             return data, None
-        return split_buffers(memoryview(data), <char*> source.buf, source.len, borrow)
+        memory = memoryview(data).cast("B").toreadonly() if borrow else None
+        pickle = take_apart(<const char*> source.buf, source.len, buffers, memory)
     finally:
         PyBuffer_Release(&source)
+    if not PyBytes_CheckExact(pickle):
+        raise CodecError(pickle)
+    return pickle, buffers
 
 
-cdef tuple split_buffers(object memory, char* begin, uint64_t size, bint borrow):
-    """The same of a message with buffers. Every number is checked before it is used, and read once: `begin` may be shared."""
+cdef bint is_plain(const char* begin, uint64_t size) noexcept:
+    """Does the message claim to be a pickle without buffers?"""
+    return size > 0 and <uint8_t> begin[0] == PROTOCOL_MARK
+
+
+cdef object take_apart(const char* begin, uint64_t size, list buffers, object memory):
+    """The pickle of a message with buffers, which are appended to `buffers`: slices of `memory`, or, if that is None, bytearrays of
+    their own. What is no such message gives a str that says why.
+
+    Every number is checked before it is used, and read once: `begin` may be shared. Without `memory` it runs no Python code.
+    """
     cdef Head head
     cdef uint64_t offset, length
     cdef uint32_t number
-    cdef list buffers = []
     if size < sizeof(Head):
-        raise CodecError(f"a message of {size} bytes, {begin[:size]!r}, is no pickle")
+        return f"a message of {size} bytes, {begin[:size]!r}, is no pickle"
     memcpy(&head, begin, sizeof(Head))
     if memcmp(head.mark, PyBytes_AS_STRING(MARK), 4) != 0:
-        raise CodecError(f"a message that begins with {begin[:sizeof(Head)]!r} is no pickle")
+        return f"a message that begins with {begin[:sizeof(Head)]!r} is no pickle"
     if head.count > (size - sizeof(Head)) // 8:
-        raise CodecError(f"a pickle of {size} bytes cannot have {head.count} buffers")
+        return f"a pickle of {size} bytes cannot have {head.count} buffers"
     offset = sizeof(Head) + 8 * <uint64_t> head.count
     if head.pickle_bytes > size - offset:
-        raise CodecError(f"a pickle of {head.pickle_bytes} bytes is not in a message of {size}")
+        return f"a pickle of {head.pickle_bytes} bytes is not in a message of {size}"
     # It is small beside its buffers, and a copy is what pickle.loads wants.
     pickle = PyBytes_FromStringAndSize(begin + offset, head.pickle_bytes)
     offset += head.pickle_bytes
-    if borrow:
-        memory = memory.cast("B").toreadonly()
     for number in range(head.count):
         memcpy(&length, begin + sizeof(Head) + 8 * <uint64_t> number, 8)
         if aligned(offset) > size or length > size - aligned(offset):
-            raise CodecError(f"buffer {number} of {length} bytes at {aligned(offset)} is not in a message of {size}")
+            return f"buffer {number} of {length} bytes at {aligned(offset)} is not in a message of {size}"
         offset = aligned(offset)
-        if borrow:
+        if memory is not None:
             buffers.append(memory[offset:offset + length])
         else:
             buffers.append(PyByteArray_FromStringAndSize(begin + offset, length))
         offset += length
     if offset != size:
-        raise CodecError(f"a pickle with {head.count} buffers ends at {offset}, its message at {size}")
-    return pickle, buffers
+        return f"a pickle with {head.count} buffers ends at {offset}, its message at {size}"
+    return pickle
+
+
+@final
+cdef class PickleCopier(Copier):
+    """Copies messages of this codec out: the pickle (or a str, as take_apart), and the buffers."""
+
+    cdef object copy(self, const char* begin, uint64_t size, list rest):
+        if is_plain(begin, size):
+            return PyBytes_FromStringAndSize(begin, size)
+        return take_apart(begin, size, rest, None)
 
 
 codec = PickleCodec()

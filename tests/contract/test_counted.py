@@ -32,42 +32,42 @@ def by_role(ring, role):
 
 def test_as_many_are_in_flight_as_are_allowed(ring):
     with ring.producer() as tx, ring.consumer() as rx:
-        assert [counted.try_send(tx, b"%d" % i, 3) for i in range(5)] == [True, True, True, False, False]
+        assert [counted.try_send(tx, 3, b"%d" % i) for i in range(5)] == [True, True, True, False, False]
         assert counted.count(ring) == 3
-        assert counted.recv(rx)[: -counted.TRAILER] == b"0"
+        assert counted.recv(rx, None)[: -counted.TRAILER] == b"0"
         assert counted.count(ring) == 2
-        assert counted.try_send(tx, b"5", 3)
-        assert not counted.try_send(tx, b"6", 3)
-        assert [m[: -counted.TRAILER] for m in counted.recv_many(rx, 9)] == [b"1", b"2", b"5"]
+        assert counted.try_send(tx, 3, b"5")
+        assert not counted.try_send(tx, 3, b"6")
+        assert [m[: -counted.TRAILER] for m in counted.recv_many(rx, None, 9)] == [b"1", b"2", b"5"]
         assert counted.count(ring) == 0
-        assert counted.try_recv(rx) is None
+        assert counted.try_recv(rx, None) is None
 
 
 def test_messages_are_numbered_from_one_on_however_they_are_sent(ring):
     with ring.producer() as one, ring.producer() as two, ring.consumer() as rx:
-        counted.send(one, b"a", 0)
-        assert counted.send_many(two, [b"b", b"c", b"d"], 0) == 3
-        assert counted.try_send(one, b"e", 0)
-        assert counted.send_many(one, [b"f"], 0) == 1
-        assert [number_of(m) for m in counted.recv_many(rx, 99)] == [1, 2, 3, 4, 5, 6]
+        counted.send(one, 0, b"a")
+        assert counted.send_many(two, 0, [b"b", b"c", b"d"]) == 3
+        assert counted.try_send(one, 0, b"e")
+        assert counted.send_many(one, 0, [b"f"]) == 1
+        assert [number_of(m) for m in counted.recv_many(rx, None, 99)] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_batch_is_cut_where_the_limit_is(ring):
     with ring.producer() as tx, ring.consumer() as rx:
-        assert counted.send_many(tx, [b"x"] * 10, 4, timeout=0) == 4
+        assert counted.send_many(tx, 4, [b"x"] * 10, timeout=0) == 4
         assert counted.count(ring) == 4
         with pytest.raises(TimeoutError, match=r"4 messages in flight, as many as are allowed") as caught:
-            counted.send_many(tx, [b"x"], 4, timeout=0)
+            counted.send_many(tx, 4, [b"x"], timeout=0)
         assert caught.value.sent == 0
-        assert len(counted.recv_many(rx, 99)) == 4
+        assert len(counted.recv_many(rx, None, 99)) == 4
 
 
 def test_a_full_ring_still_holds_back_who_may_send_more_messages(ring):
     with ring.producer() as tx:
-        while counted.try_send(tx, bytes(1000), 1 << 30):
+        while counted.try_send(tx, 1 << 30, bytes(1000)):
             pass
         with pytest.raises(TimeoutError, match="is full: no room for 1008 bytes"):
-            counted.send(tx, bytes(1000), 1 << 30, timeout=0)
+            counted.send(tx, 1 << 30, bytes(1000), timeout=0)
 
 
 @pytest.mark.parametrize("many", [False, True])
@@ -77,9 +77,9 @@ def test_who_waits_for_the_limit_is_woken(ring, many):
     def work():
         for batch in range(50):
             if many:
-                counted.send_many(tx, [b"x"] * 3, 2)
+                counted.send_many(tx, 2, [b"x"] * 3)
             else:
-                counted.send(tx, b"x", 2)
+                counted.send(tx, 2, b"x")
             sent.append(batch)
 
     with ring.producer(wait=PATIENT) as tx, ring.consumer(wait=PATIENT) as rx:
@@ -88,7 +88,7 @@ def test_who_waits_for_the_limit_is_woken(ring, many):
         while not by_role(ring, "producer").parks:
             pass  # it sends two, and sleeps
         for _ in range(150 if many else 50):
-            counted.recv(rx)
+            counted.recv(rx, None)
         sender.join()
         assert by_role(ring, "consumer").wakes  # else it woke to look for the dead
     assert len(sent) == 50
@@ -98,7 +98,7 @@ def _hammer(ring, peer, limit):
     with ring.producer() as tx:
         peer.send("ready")
         peer.recv()
-        peer.send(sum(counted.try_send(tx, b"x", limit) for _ in range(2000)))
+        peer.send(sum(counted.try_send(tx, limit, b"x") for _ in range(2000)))
 
 
 def test_producers_that_race_keep_the_limit_exactly(ring):
@@ -118,7 +118,7 @@ def test_producers_that_race_keep_the_limit_exactly(ring):
                 end.close()
         assert counted.count(ring) == limit
         with ring.consumer() as rx:
-            assert len(counted.recv_many(rx, 99)) == limit
+            assert len(counted.recv_many(rx, None, 99)) == limit
 
 
 def _take_and_die(ring):
@@ -128,73 +128,73 @@ def _take_and_die(ring):
 
 def test_a_member_killed_before_its_note_costs_a_place_until_the_next_message(ring):
     with ring.producer() as tx:
-        assert counted.send_many(tx, [b"a", b"b", b"c"], 3) == 3
+        assert counted.send_many(tx, 3, [b"a", b"b", b"c"]) == 3
         child = FORK.Process(target=_take_and_die, args=(ring,))
         child.start()
         child.join()
         ring.repair()
         with ring.consumer() as rx:
             assert counted.count(ring) == 3  # one more than there are, so nobody passes the limit
-            assert not counted.try_send(tx, b"d", 3)
-            counted.recv(rx)
+            assert not counted.try_send(tx, 3, b"d")
+            counted.recv(rx, None)
             assert counted.count(ring) == 1
-            assert counted.send_many(tx, [b"d", b"e", b"f"], 3, timeout=0) == 2
+            assert counted.send_many(tx, 3, [b"d", b"e", b"f"], timeout=0) == 2
 
 
 def test_a_member_killed_before_its_note_with_the_last_message_costs_nothing(ring):
     with ring.producer() as tx:
-        counted.send(tx, b"a", 1)
+        counted.send(tx, 1, b"a")
         child = FORK.Process(target=_take_and_die, args=(ring,))
         child.start()
         child.join()
         ring.repair()
         assert counted.count(ring) == 0
-        assert counted.try_send(tx, b"b", 1)
+        assert counted.try_send(tx, 1, b"b")
 
 
 def test_a_message_that_never_came_costs_a_place_until_it_is_passed(ring):
     with ring.producer() as tx, ring.consumer() as rx:
         tx.reserve(10).abort()
-        assert not counted.try_send(tx, b"a", 1)
-        assert counted.try_recv(rx) is None
-        assert counted.try_send(tx, b"a", 1)
+        assert not counted.try_send(tx, 1, b"a")
+        assert counted.try_recv(rx, None) is None
+        assert counted.try_send(tx, 1, b"a")
 
 
 def test_what_was_sent_without_a_number_is_told(ring):
     with ring.producer() as tx, ring.consumer() as rx:
         tx.send(b"short")
         with pytest.raises(shmring.CorruptRing, match="a message of 5 bytes has no number"):
-            counted.recv(rx)
+            counted.recv(rx, None)
 
 
 def test_a_number_that_was_never_given_does_not_lift_the_limit(ring):
     with ring.producer() as tx, ring.consumer() as rx:
         tx.send(b"payload" + (1 << 62).to_bytes(8, "little"))
         with pytest.raises(shmring.CorruptRing, match=f"says that it is number {1 << 62}, of 1 that were sent"):
-            counted.recv(rx)
+            counted.recv(rx, None)
         # What nobody noted counts, until the next one is.
-        assert [counted.try_send(tx, b"x", 3) for _ in range(3)] == [True, True, False]
+        assert [counted.try_send(tx, 3, b"x") for _ in range(3)] == [True, True, False]
 
 
 def test_wrong_arguments_are_refused(ring):
     with ring.producer() as tx, ring.consumer() as rx:
         with pytest.raises(ValueError, match="a limit is at least 0, not -1"):
-            counted.send(tx, b"", -1)
+            counted.send(tx, -1, b"")
         with pytest.raises(TypeError, match="messages are bytes, not str"):
-            counted.send_many(tx, [b"a", "b"], 0)
+            counted.send_many(tx, 0, [b"a", "b"])
         with pytest.raises(TypeError):
-            counted.send(tx, None, 0)
+            counted.send(tx, 0, None)
         with pytest.raises(ValueError, match="timeout"):
-            counted.recv(rx, timeout=-1)
+            counted.recv(rx, None, timeout=-1)
     with (
         shmring.anonymous(4096, producers="single") as single,
         single.producer() as tx,
         pytest.raises(ValueError, match="is for a single producer"),
     ):
-        counted.send(tx, b"a", 1)
+        counted.send(tx, 1, b"a")
     with pytest.raises(shmring.MessageTooLarge), ring.producer() as tx:
-        counted.send(tx, bytes(64 << 10), 0)
+        counted.send(tx, 0, bytes(64 << 10))
     with ring.producer() as tx:
         ring.shutdown()
         with pytest.raises(shmring.ShutDown):
-            counted.send(tx, b"a", 0)
+            counted.send(tx, 0, b"a")

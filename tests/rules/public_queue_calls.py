@@ -67,6 +67,39 @@ def every_other_way(q):
             raise AssertionError
 
 
+def large_queues(stage):
+    if (stage, "large") not in _made:
+        made = shmring.Queue(3, capacity="1 MiB"), shmring.SimpleQueue(capacity="1 MiB")
+        _made[stage, "large"] = {type(each).__name__: each for each in made}
+    return _made[stage, "large"]
+
+
+@call("Queue.put: large", "Queue.get: large", "Queue.put_many: large", "Queue.get_many: large")
+def large_objects(stage):
+    q, content = large_queues(stage)["Queue"], bytearray(20_000)
+    q.put(pickle.PickleBuffer(content))
+    assert q.get() == content
+    q.put_many([1, pickle.PickleBuffer(content), pickle.PickleBuffer(content)])
+    with contextlib.suppress(queue.Full):
+        q.put(pickle.PickleBuffer(content), False)
+        raise AssertionError
+    got = q.get_many(2)
+    got += q.get_many(3 - len(got))
+    assert got == [1, content, content]
+
+
+@call("SimpleQueue.put: large", "SimpleQueue.get: damaged")
+def large_and_damaged(stage):
+    q = large_queues(stage)["SimpleQueue"]
+    q.put([pickle.PickleBuffer(bytearray(20_000))])
+    assert len(q.get()[0]) == 20_000
+    for message in b"\x01pk5" + bytes(10), b"\x01pk5" + b"\xff" * 20_000:
+        q._send(message)
+        with contextlib.suppress(shmring.CodecError):
+            q.get()
+            raise AssertionError
+
+
 @of_all("task_done", "join", "redelivered", kinds=("JoinableQueue",))
 def tasks(q):
     q.put("task")
