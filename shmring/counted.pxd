@@ -1,3 +1,2 @@
 # Messages with numbers: how many bytes that is, for who takes messages apart.
-cdef enum:
-    NUMBER_BYTES = 8
+from shmring._core.count cimport NUMBER_BYTES

@@ -39,6 +39,10 @@ class SimpleQueue(Ends):
         """Take the next object out; wait while there is none."""
         return load(self._recv())
 
+    def _check_open(self):
+        if self._closed:
+            raise OSError(f"handle is closed: {self!r}")  # of this one multiprocessing raises OSError, of the others ValueError
+
     def _end(self):
         self._used = True  # as in multiprocessing, where only the other queues stay if they were not used
         super()._end()

@@ -192,7 +192,8 @@ class Ends:
         return self._is_empty()
 
     def close(self):
-        """This process is done with the queue. Others go on. May be repeated; other calls raise ValueError from then on.
+        """This process is done with the queue. Others go on. May be repeated; other calls raise ValueError from then on (of a
+        SimpleQueue: OSError, as in multiprocessing).
 
         A queue that this process has never used stays as it is, for children that are still to be started.
         """

@@ -8,16 +8,24 @@
 #
 # Invariant: passed <= messages claimed <= number, for whoever reads `passed` first. So a producer that found number + n - passed
 # within the bound, and whose exchange of exactly that number succeeds, keeps the bound: others can only have claimed more.
-# A member that dies between claim and note leaves `passed` too low, until somebody claims the next message; if there is none,
-# the group's head is at the tail, and everything was claimed. The same holds for messages that were reserved and never came.
+# A member that dies between claim and note leaves `passed` too low. So whoever finds the bound reached asks the message at the
+# group's head, which is the first that nobody has claimed; if there is none, everything was. The same holds for messages that
+# were reserved and never came.
 # Progress: count_note: lock-free, MOST_LOST exchanges lost in a row are damage and end it; the others are wait-free.
 # Source: the difference of two counters, as in a semaphore; ours is that it can be told anew from the messages.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
 
-from shmring._core.atomic cimport cas_u64, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u64, seldom
+from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u64,
+                                   seldom)
 from shmring._core.doorbell cimport WAKE_ALL, bell_is_armed, bell_ring
-from shmring._core.layout cimport HEADER_BYTES, MOST_LOST, PRODUCERS_OFFSET, Fault, Group, RingMap, layout_fault, mark_position
+from shmring._core.layout cimport (HEADER_BYTES, MOST_LOST, OK, PRODUCERS_OFFSET, Fault, Group, RingMap, layout_fault,
+                                   mark_position)
+from shmring._core.record cimport SKIP, record_look_stamped, record_payload, record_span
 from shmring._core.reserve cimport Tail, reserve_lately, reserve_look
+
+cdef enum:
+    NUMBER_BYTES = 8                # of a message's number, the last ones of its payload
 
 
 # Messages that the members of group 0 have claimed, or fewer, where `tail` was just read.
@@ -29,7 +37,34 @@ cdef inline uint64_t count_passed(const RingMap* ring, const Tail* tail) noexcep
     if mark_position(head, tail.position) == tail.position and load_relaxed_u64(&ring.producers.tail) == tail.word:
         return tail.number
     # Relaxed: an old value is lower, and harmless; after a bell was rung for a new one, the bell orders it.
-    return load_relaxed_u64(&group.passed)
+    return count_told(ring, tail, head, load_relaxed_u64(&group.passed))
+
+
+# `passed`, or more if the first message that nobody has claimed says so: the one at `head`, or behind records that are not to be.
+cdef inline uint64_t count_told(const RingMap* ring, const Tail* tail, uint64_t head, uint64_t passed) noexcept nogil:
+    cdef uint64_t position = mark_position(head, tail.position), length = 0
+    cdef uint64_t number = tail.number + 1      # the next one's
+    cdef int code = SKIP
+    cdef Fault fault
+    if ring.data == NULL:
+        return passed                           # a Ring itself maps no records
+    while code == SKIP and <int64_t> (tail.position - position) > 0:
+        code = record_look_stamped(ring, position, &length, &fault)
+        if code == SKIP:
+            position += record_span(length, ring.align)
+    if code == OK and length >= NUMBER_BYTES:
+        memcpy(&number, record_payload(ring, position) + length - NUMBER_BYTES, NUMBER_BYTES)
+    elif code != SKIP:
+        return passed                           # not there yet; or no message of ours
+    # sync: lapping (fence, observer). What we looked at was read before we look whether it is still nobody's; pairs with (fence,
+    # producer) in reserve_exchange. Without it we could take a later lap's bytes for a number.
+    fence_acquire()
+    # Relaxed: the fence orders it. If it was claimed meanwhile, its number is noted.
+    if load_relaxed_u64(&ring.groups[0].head) != head:
+        return passed
+    if <int64_t> (number - 1 - passed) > 0 and <int64_t> (tail.number + 1 - number) >= 0:
+        return number - 1
+    return passed
 
 
 # May `messages` more be reserved at `tail`, as it was last seen, without having more than `most` in flight? The difference is

@@ -22,7 +22,7 @@ KERNEL_GRAPH = {
     "shutdown": {"atomic", "doorbell", "layout"},
     "gate": {"atomic", "doorbell", "layout", "record"},
     "reserve": {"atomic", "boundary", "layout"},
-    "count": {"atomic", "doorbell", "layout", "reserve"},
+    "count": {"atomic", "doorbell", "layout", "record", "reserve"},
     "produce": {"atomic", "boundary", "count", "doorbell", "gate", "layout", "record", "reserve"},
     "claim": {"atomic", "doorbell", "gate", "layout", "record", "reserve"},
     "keep": {"atomic", "claim", "layout", "record"},
