@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import random
@@ -9,6 +10,8 @@ import threading
 
 import pytest
 from shared_groups import TOPOLOGIES, WAYS, drain, receive, ring  # noqa: F401 (fixtures)
+
+import shmring
 
 # ---- each to one -------------------------------------------------------------------------------------------
 
@@ -188,9 +191,10 @@ def test_members_come_and_go_in_the_middle_of_a_stream(ring):
             each.start()
         rng = random.Random(4)
         while threads[1].is_alive():
-            with ring.consumer() as rx:
-                got = [rx.try_recv() for _ in range(rng.randrange(12))] if not ring.is_shutdown else []
-                received[1] += [int(message) for message in got if message is not None]
+            with ring.consumer() as rx, contextlib.suppress(shmring.ShutDown):
+                for _ in range(rng.randrange(12)):
+                    if (message := rx.try_recv()) is not None:
+                        received[1].append(int(message))
         for each in threads:
             each.join()
     assert all(each == sorted(each) for each in received)
