@@ -48,6 +48,8 @@ cdef inline uint64_t count_told(const RingMap* ring, const Tail* tail, uint64_t 
     cdef Fault fault
     if ring.data == NULL:
         return passed                           # a Ring itself maps no records
+    if tail.position - position + ring.capacity > 2 * ring.capacity:
+        return passed                           # damage: they are never so far apart, whichever was read first
     while code == SKIP and <int64_t> (tail.position - position) > 0:
         code = record_look_stamped(ring, position, &length, &fault)
         if code == SKIP:

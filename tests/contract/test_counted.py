@@ -167,6 +167,21 @@ def test_a_first_message_that_lies_about_its_number_is_not_believed(ring, lie):
         assert [counted.try_send(tx, 3, b"x") for _ in range(3)] == [True, True, False]
 
 
+@pytest.mark.parametrize("distance", [-(1 << 40), 1 << 40])
+def test_a_head_that_cannot_be_does_not_lift_the_limit(unique_name, distance):
+    """It lies further from the tail than the ring is large: nothing was claimed, as far as anybody can tell."""
+    with shmring.create(unique_name, "64 KiB") as ring, ring.producer() as tx:
+        ring.consumer().close()
+        counted.send_many(tx, 2, [b"a", b"b"])
+        with open(f"/dev/shm/{unique_name}", "r+b") as file:
+            head = 8192 + 128  # of the first group: docs/layout.md
+            file.seek(head)
+            word = int.from_bytes(file.read(8), "little")
+            file.seek(head)
+            file.write(((word + distance) & ((1 << 64) - 1)).to_bytes(8, "little"))
+        assert not counted.try_send(tx, 2, b"c")
+
+
 def test_what_was_sent_without_a_number_is_told(ring):
     with ring.producer() as tx, ring.consumer() as rx:
         tx.send(b"short")
