@@ -9,6 +9,7 @@ from shmring.view cimport Lease
 @final
 cdef class Producer(Sender):
     cdef int try_write(self, const char* data, uint64_t length) noexcept
+    cdef int back_out(self) noexcept
     cdef write(self, const char* data, uint64_t length, int64_t deadline)
     cdef open_batch(self, list batch, Py_ssize_t first)
 

@@ -9,6 +9,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
+from shmring._core.atomic cimport seldom
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER
 from shmring._core.produce cimport (produce_abort, produce_finish, produce_is_open, produce_most_batch, produce_ponder,
@@ -271,25 +272,27 @@ cdef class Producer(Sender):
         """The fast path: no wait, no exception. A kernel code, or STALE."""
         cdef char* payload = NULL
         cdef int code, woken
-        if self.epoch != process_epoch:
+        if seldom(self.epoch != process_epoch):
             return STALE
         code = produce_reserve(&self.writer, length, &payload)
-        if code != OK:
+        if seldom(code != OK):
             return code
-        if shutdown_is_seen(&self.writer.ring):                         # after reserving: claim_is_drained rests on it
-            produce_abort(&self.writer)
-            produce_publish(&self.writer)
-            return STALE
+        if seldom(shutdown_is_seen(&self.writer.ring)):                 # after reserving: claim_is_drained rests on it
+            return self.back_out()
         memcpy(payload, data, length)
-        if not guard_copy_is_whole(self.epoch, &process_epoch):         # the file was cut under the copy: nothing is published
-            produce_abort(&self.writer)
-            produce_publish(&self.writer)
-            return STALE
+        if seldom(not guard_copy_is_whole(self.epoch, &process_epoch)): # the file was cut under the copy: nothing is published
+            return self.back_out()
         produce_finish(&self.writer, length)
         woken = produce_publish(&self.writer)
-        if woken:
+        if seldom(woken):
             self.note_wakes(woken)
         return OK
+
+    cdef int back_out(self) noexcept:
+        """Give up what was reserved for a message that cannot be sent. Returns STALE."""
+        produce_abort(&self.writer)
+        self.note_wakes(produce_publish(&self.writer))
+        return STALE
 
     cdef write(self, const char* data, uint64_t length, int64_t deadline):
         """The same, with waiting and exceptions."""
