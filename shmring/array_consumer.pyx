@@ -113,7 +113,7 @@ cdef class ArrayConsumer(ArrayReceiver):
         cdef uint64_t position = 0, length = 0
         cdef uint64_t left = room - filled[0]
         cdef int entry = 0
-        cdef int code = rx.claim_some(MANY, min(left, rx.reader.ring.capacity >> 2), left)
+        cdef int code = rx.claim_some(MANY, min(left, rx.reader.ring.capacity >> 2), left, NULL)
         if code == OK:
             return self.fill_range(target, filled)
         if code != ATTENTION:

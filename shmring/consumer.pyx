@@ -361,7 +361,7 @@ cdef class Consumer(Member):
 
     cdef int read_shared(self, list messages, Py_ssize_t limit, uint64_t most_bytes, uint64_t longest) except? -100:
         """The same where there are other members, open views, or somebody's unfinished business. Not OK: nothing more now."""
-        cdef int code = self.claim_some(limit - len(messages), most_bytes, longest)
+        cdef int code = self.claim_some(limit - len(messages), most_bytes, longest, NULL)
         if code == OK:
             return OK if self.copy_range(messages) else EMPTY
         if code == ATTENTION:                           # a dead member's

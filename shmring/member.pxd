@@ -1,9 +1,16 @@
 # A member of a group, below its Python interface. For Cython users: see __init__.pxd.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.claim cimport Reader
+from shmring._core.claim cimport Found, Reader
 from shmring.receiver cimport Receiver
 from shmring.view cimport Loan
+
+
+# Messages that were received together: shmring.nogil. Opaque; some 2 KiB.
+cdef struct Batch:
+    Found found
+    uint64_t taken                  # messages handed out
+    int entry                       # of the only one, which was there already when a member died with it; 0: an ordinary batch
 
 
 cdef class Member(Receiver):
@@ -23,4 +30,6 @@ cdef class Member(Receiver):
     cdef bytes take_carefully(self, int* code, uint64_t longest)
     cdef int find(self, uint64_t longest, uint64_t* position, uint64_t* length, int* entry) except? -100
     cdef let_go(self, int entry, uint64_t length)
-    cdef int claim_some(self, uint64_t limit, uint64_t most_bytes, uint64_t longest) except? -100
+    cdef int claim_some(self, uint64_t limit, uint64_t most_bytes, uint64_t longest, Found* found) except? -100
+    cdef int await_batch(self, Batch* batch, uint64_t limit, int64_t deadline) except -1 with gil
+    cdef int end_batch(self, Batch* batch) except -1 with gil

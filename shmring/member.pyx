@@ -6,11 +6,12 @@ dead member left, what the group has not claimed.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport u32
-from shmring._core.claim cimport (Reader, claim_count, claim_find, claim_has_data, claim_is_drained, claim_is_unfinished,
-                                  claim_may_adopt, claim_range, claim_release, claim_sees_record, claim_start, claim_walk)
+from shmring._core.claim cimport (Found, Reader, claim_and_note, claim_count, claim_count_all, claim_find, claim_has_data,
+                                  claim_is_drained, claim_is_unfinished, claim_may_adopt, claim_release, claim_sees_record,
+                                  claim_start, claim_walk, found_add, found_clear)
 from shmring._core.futex cimport now_ns, yield_slice
 from shmring._core.gate cimport gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
@@ -29,7 +30,7 @@ from shmring.sigbus cimport process_epoch
 from shmring.view cimport Loan
 from shmring.waiter cimport Ready
 
-from shmring.errors import BorrowedTooLong
+from shmring.errors import BorrowedTooLong, ShutDown
 
 cdef enum:
     ADOPT_LATER = 64                # claims until a member asks again for the lock it needs to adopt
@@ -119,7 +120,7 @@ cdef class Member(Receiver):
         cdef int code
         while True:
             entry[0] = 0
-            code = self.claim_some(1, 0, longest)
+            code = self.claim_some(1, 0, longest, NULL)
             if code == OK:
                 position[0] = self.reader.start
                 return claim_walk(&self.reader, position, length)
@@ -143,15 +144,15 @@ cdef class Member(Receiver):
             claim_count(&self.reader, length)
             self.note_wakes(claim_release(&self.reader))
 
-    cdef int claim_some(self, uint64_t limit, uint64_t most_bytes, uint64_t longest) except? -100:
-        """claim_range, after everything that comes before it: a kernel code, STALE, or ATTENTION: take what is pending."""
+    cdef int claim_some(self, uint64_t limit, uint64_t most_bytes, uint64_t longest, Found* found) except? -100:
+        """claim_and_note, after everything that comes before it: a kernel code, STALE, or ATTENTION: take what is pending."""
         cdef int code
         if self.epoch != process_epoch:
             return STALE
         while True:
             if self.reader.n_pending:
                 return ATTENTION
-            code = claim_range(&self.reader, limit, most_bytes, longest)
+            code = claim_and_note(&self.reader, limit, most_bytes, longest, found)
             if code != ATTENTION:
                 return code
             if claim_is_unfinished(&self.reader):
@@ -160,6 +161,42 @@ cdef class Member(Receiver):
                 self.reader.deferred = ADOPT_LATER
             elif not self.reader.n_pending and claim_may_adopt(&self.reader):
                 self.reader.deferred = NEVER            # no entry is free: claim_drop asks again
+
+    # ---- for shmring.nogil: what is out of the ordinary -------------------------------------------------------------
+
+    cdef int await_batch(self, Batch* batch, uint64_t limit, int64_t deadline) except -1 with gil:
+        """batch_receive with exceptions, waiting, and what dead members left."""
+        cdef uint64_t position = 0, length = 0
+        cdef int code
+        while True:
+            code = self.claim_some(limit, self.reader.ring.capacity >> 2, UINT64_MAX, &batch.found)
+            if code == ATTENTION:
+                code = self.find(UINT64_MAX, &position, &length, &batch.entry)
+                if code == OK:
+                    found_clear(&batch.found)
+                    found_add(&batch.found, &self.reader.ring, position, length)
+            if code == OK:
+                return 1
+            if code != EMPTY:
+                self.raise_for(code)
+                continue
+            try:
+                self.await_data(deadline)
+            except ShutDown:
+                return 0
+
+    cdef int end_batch(self, Batch* batch) except -1 with gil:
+        """batch_release with exceptions, and of what a dead member left."""
+        if not guard_copy_is_whole(self.epoch, &process_epoch):
+            self.check()
+        if batch.entry:
+            self.let_go(batch.entry, batch.found.bytes)
+        else:
+            claim_count_all(&self.reader, &batch.found)
+            self.note_wakes(claim_release(&self.reader))
+        return 0
+
+    # ---- pending ranges -----------------------------------------------------------------------------------------------
 
     cdef settle(self, int entry):
         """Something of the range in `entry` was let go: hold only what is still lent out, or comes next."""

@@ -22,13 +22,13 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
 from shmring._core.atomic cimport pause, seldom
-from shmring._core.claim cimport claim_count, claim_has_data, claim_range, claim_release, claim_walk
+from shmring._core.claim cimport claim_and_note, claim_count_all, claim_has_data, claim_release
 from shmring._core.guard cimport guard_copy_is_whole
-from shmring._core.layout cimport ATTENTION, EMPTY, OK
-from shmring._core.produce cimport produce_finish, produce_publish, produce_reserve, produce_shorten
-from shmring._core.record cimport record_payload, record_span
+from shmring._core.layout cimport OK
+from shmring._core.produce cimport produce_fills, produce_finish, produce_publish, produce_reserve
 from shmring._core.shutdown cimport shutdown_is_seen
 from shmring.consumer cimport Consumer
+from shmring.member cimport Batch
 from shmring.producer cimport Producer
 from shmring.ring cimport FOR_EVER, NO_WAIT, deadline_after
 from shmring.sigbus cimport process_epoch
@@ -44,40 +44,19 @@ cdef enum:
 cdef inline char* out_reserve(Producer tx, uint64_t length, int64_t deadline) except NULL nogil:
     cdef char* payload = NULL
     if seldom(tx.epoch != process_epoch or produce_reserve(&tx.writer, length, &payload) != OK):
-        return out_await(tx, length, deadline)
+        return tx.await_room(length, deadline)
     if seldom(shutdown_is_seen(&tx.writer.ring)):               # after reserving: claim_is_drained rests on it
-        out_depart(tx)
-        return out_await(tx, length, deadline)
+        return tx.await_room(length, deadline)
     return payload
-
-
-# The same with exceptions and waiting.
-cdef inline char* out_await(Producer tx, uint64_t length, int64_t deadline) except NULL with gil:
-    tx.publish()                                                # what was committed, so that somebody can make room
-    return tx.reserve_bytes(length, deadline)
-
-
-cdef inline int out_depart(Producer tx) except -1 with gil:
-    tx.departing()
-    return 0
 
 
 # The message is written: its first `length` bytes. It is shown by out_publish, or before (a ring of many producers).
 cdef inline int out_commit(Producer tx, uint64_t length) except -1 nogil:
     if seldom(not guard_copy_is_whole(tx.epoch, &process_epoch)):
-        out_check(tx)
-    produce_shorten(&tx.writer, length)
+        tx.check_copy()
+    if seldom(not produce_fills(&tx.writer, length)):
+        tx.shorten(length)
     produce_finish(&tx.writer, length)
-    return 0
-
-
-# Was the file cut under the copy?
-cdef inline int out_check(Producer tx) except -1 with gil:
-    try:
-        tx.check_sending()
-    except BaseException:
-        tx.departing()
-        raise
     return 0
 
 
@@ -87,12 +66,7 @@ cdef inline int out_publish(Producer tx) except -1 nogil:
     if tx.writer.position != tx.writer.published:
         woken = produce_publish(&tx.writer)
         if seldom(woken):
-            out_note(tx, woken)
-    return 0
-
-
-cdef inline int out_note(Producer tx, int woken) except -1 with gil:
-    tx.note_wakes(woken)
+            tx.note_woken(woken)
     return 0
 
 
@@ -106,73 +80,29 @@ cdef inline int out_send(Producer tx, const void* data, uint64_t length, int64_t
 # ---- receiving ---------------------------------------------------------------------------------------------------
 
 
-# Messages that were received together, from batch_receive to batch_release. Opaque.
-cdef struct Batch:
-    uint64_t position       # the next message
-    uint64_t length         # bytes of the one that was there already when a member died with it
-    int entry               # where that one is held; 0: an ordinary batch
-    bint is_over
-
-
-# Receive what is there: up to `limit` messages (of together a quarter of the capacity), at least one; waits for it until the
-# deadline. 0: the ring was shut down, and this group has everything.
+# Receive what is there: up to `limit` messages (MOST_SPOTS at most, of together a quarter of the capacity), at least one; waits
+# for it until the deadline. 0: the ring was shut down, and this group has everything.
 cdef inline int batch_receive(Consumer rx, Batch* batch, uint64_t limit, int64_t deadline) except -1 nogil:
     cdef int look
     for look in range(LOOKS):
         if claim_has_data(&rx.reader):
             break
         pause()
-    if rx.epoch == process_epoch and claim_range(&rx.reader, limit, rx.reader.ring.capacity >> 2, UINT64_MAX) == OK:
-        batch.position = rx.reader.start
-        batch.entry = 0
+    batch.taken = 0
+    batch.entry = 0
+    if rx.epoch == process_epoch and claim_and_note(&rx.reader, limit, rx.reader.ring.capacity >> 2, UINT64_MAX, &batch.found) == OK:
         return 1
-    return batch_await(rx, batch, limit, deadline)
-
-
-# The same with exceptions, waiting, and what dead members left.
-cdef inline int batch_await(Consumer rx, Batch* batch, uint64_t limit, int64_t deadline) except -1 with gil:
-    cdef int code
-    from shmring.errors import ShutDown         # here, as this is compiled into the extension
-    while True:
-        code = rx.claim_some(limit, rx.reader.ring.capacity >> 2, UINT64_MAX)
-        batch.position, batch.entry, batch.is_over = rx.reader.start, 0, False
-        if code == ATTENTION:
-            code = rx.find(UINT64_MAX, &batch.position, &batch.length, &batch.entry)
-        if code == OK:
-            return 1
-        if code != EMPTY:
-            rx.raise_for(code)
-            continue
-        try:
-            rx.await_data(deadline)
-        except ShutDown:
-            return 0
+    return rx.await_batch(batch, limit, deadline)
 
 
 # The next message of the batch: `length` bytes at `data`, which stay until batch_release. 0: there is none left.
-cdef inline int batch_next(Consumer rx, Batch* batch, const char** data, uint64_t* length) except -1 nogil:
-    cdef int code
-    if seldom(batch.entry):
-        if batch.is_over:
-            return 0
-        batch.is_over = True
-        length[0] = batch.length
-    else:
-        code = claim_walk(&rx.reader, &batch.position, length)
-        if code == EMPTY:
-            return 0
-        if seldom(code != OK):
-            batch_fail(rx, code)
-    data[0] = record_payload(&rx.reader.ring, batch.position)
-    if not seldom(batch.entry):
-        claim_count(&rx.reader, length[0])
-        batch.position += record_span(length[0], rx.reader.ring.align)
-    return 1
-
-
-cdef inline int batch_fail(Consumer rx, int code) except -1 with gil:
-    rx.raise_for(code)
-    return 0
+cdef inline bint batch_next(Consumer rx, Batch* batch, const char** data, uint64_t* length) noexcept nogil:
+    if batch.taken == batch.found.count:
+        return False
+    data[0] = batch.found.spots[batch.taken].payload
+    length[0] = batch.found.spots[batch.taken].length
+    batch.taken += 1
+    return True
 
 
 # Done with all messages of the batch. Until it returns, none of them counts as received: whoever dies before leaves them to the
@@ -180,24 +110,9 @@ cdef inline int batch_fail(Consumer rx, int code) except -1 with gil:
 cdef inline int batch_release(Consumer rx, Batch* batch) except -1 nogil:
     cdef int woken
     if seldom(batch.entry or not guard_copy_is_whole(rx.epoch, &process_epoch)):
-        return batch_end(rx, batch)
+        return rx.end_batch(batch)
+    claim_count_all(&rx.reader, &batch.found)
     woken = claim_release(&rx.reader)
     if seldom(woken):
-        batch_note(rx, woken)
-    return 0
-
-
-# The same with exceptions, and of what a dead member left.
-cdef inline int batch_end(Consumer rx, Batch* batch) except -1 with gil:
-    if not guard_copy_is_whole(rx.epoch, &process_epoch):
-        rx.check()
-    if batch.entry:
-        rx.let_go(batch.entry, batch.length)
-    else:
-        rx.note_wakes(claim_release(&rx.reader))
-    return 0
-
-
-cdef inline int batch_note(Consumer rx, int woken) except -1 with gil:
-    rx.note_wakes(woken)
+        rx.note_woken(woken)
     return 0

@@ -24,3 +24,6 @@ cdef class Sender(Participant):
     cdef publish(self)
     cdef raise_code(self, int code, uint64_t length)
     cdef raise_full(self, uint64_t length)
+    cdef char* await_room(self, uint64_t length, int64_t deadline) except NULL with gil
+    cdef int check_copy(self) except -1 with gil
+    cdef void shorten(self, uint64_t length) noexcept nogil

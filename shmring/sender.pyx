@@ -15,7 +15,7 @@ from shmring._core.layout cimport CORRUPT, FULL, OK, ROLE_PRODUCER, TOO_LARGE, B
 from shmring._core.membership cimport (participant_any_producer, participant_count_producer, participant_note_stalls,
                                        participant_set_sole, participant_sole)
 from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_has_room, produce_is_bounded, produce_is_open,
-                                    produce_is_passed, produce_ponder, produce_publish, produce_reserve, produce_start)
+                                    produce_is_passed, produce_ponder, produce_publish, produce_reserve, produce_shorten, produce_start)
 from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring.participant cimport Participant
@@ -244,6 +244,26 @@ cdef class Sender(Participant):
             raise
         self.writing_thread = 0
         claim.commit()
+
+    # ---- for shmring.nogil: what is out of the ordinary -------------------------------------------------------------
+
+    cdef char* await_room(self, uint64_t length, int64_t deadline) except NULL with gil:
+        if self.epoch == process_epoch:
+            self.departing()                            # the room that was there, but the ring is shut down
+        self.publish()                                  # what was committed, so that somebody can make room
+        return self.reserve_bytes(length, deadline)
+
+    cdef int check_copy(self) except -1 with gil:
+        """Was the file cut under a copy?"""
+        try:
+            self.check_sending()
+        except BaseException:
+            self.departing()
+            raise
+        return 0
+
+    cdef void shorten(self, uint64_t length) noexcept nogil:
+        produce_shorten(&self.writer, length)
 
     # ---- for waiting ---------------------------------------------------------------------------------------------
 

@@ -59,6 +59,7 @@ cdef class Waiter:
 
     cdef adopt_policy(self, object policy)
     cdef void note_wakes(self, int woken) noexcept
+    cdef int note_woken(self, int woken) except -1 with gil
     cdef end_wait(self)
     cdef repair_quietly(self)
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1

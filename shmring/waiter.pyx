@@ -154,6 +154,10 @@ cdef class Waiter:
         self.wakes += woken
         participant_note_wakes(self.slot, self.wakes)
 
+    cdef int note_woken(self, int woken) except -1 with gil:
+        self.note_wakes(woken)
+        return 0
+
     cdef end_wait(self):
         self.waiting -= 1
         if self.parked:

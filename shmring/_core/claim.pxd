@@ -32,7 +32,22 @@ from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, HEADER_BYT
                                    PRODUCERS_OFFSET, SHARED, TENTATIVE, TOO_LARGE, Fault, Group, OK, RingMap, Slot,
                                    layout_fault, mark_owner, mark_pack, mark_position)
 from shmring._core.reserve cimport reserve_nothing_comes
-from shmring._core.record cimport SKIP, record_expect, record_look, record_look_stamped, record_span
+from shmring._core.record cimport SKIP, record_expect, record_look, record_look_stamped, record_payload, record_span
+
+cdef enum:
+    MOST_SPOTS = 128                # messages of one claim that are noted
+
+# Messages of a range, as they were when it was won. They were looked at while the head stood at the range's begin: nobody had
+# claimed them, so nobody had let go of them, so no producer wrote there; and what holds them now was in place before the head
+# moved. So they need no second look. (Without a claim that succeeded the notes count for nothing.)
+cdef struct Spot:
+    const char* payload
+    uint64_t length
+
+cdef struct Found:
+    uint64_t count
+    uint64_t bytes                  # of payload
+    Spot spots[MOST_SPOTS]
 
 # What a member knows; private to its process, changed only with the GIL held.
 cdef struct Reader:
@@ -252,8 +267,14 @@ cdef inline bint claim_refresh(Reader* reader) noexcept nogil:
 # won is reader.start to reader.end; claim_walk goes through it. TOO_LARGE: the next record is longer; it stays the next.
 # ATTENTION: put back what was not finished, or adopt what a dead member left, first.
 cdef inline int claim_range(Reader* reader, uint64_t limit, uint64_t most_bytes, uint64_t longest) noexcept nogil:
+    return claim_and_note(reader, limit, most_bytes, longest, NULL)
+
+
+# The same, and what they are goes into `found`, unless it is NULL: MOST_SPOTS of them at most.
+cdef inline int claim_and_note(Reader* reader, uint64_t limit, uint64_t most_bytes, uint64_t longest,
+                               Found* found) noexcept nogil:
     cdef RingMap* ring = &reader.ring
-    cdef uint64_t start, end, next, length = 0, n
+    cdef uint64_t start, end, position, next, length = 0, n
     cdef int code, attempt
     # Relaxed: whoever adopts takes the lock.
     if load_relaxed_u32(&reader.group.attention) & ORPHANS:  # [orphans]
@@ -264,6 +285,8 @@ cdef inline int claim_range(Reader* reader, uint64_t limit, uint64_t most_bytes,
         return NO_CLAIM_LEFT
     if claim_is_unfinished(reader):
         return ATTENTION
+    if found != NULL and limit > MOST_SPOTS:
+        limit = MOST_SPOTS
     for attempt in range(MOST_LOST):
         claim_refresh(reader)
         start = reader.cursor
@@ -281,16 +304,21 @@ cdef inline int claim_range(Reader* reader, uint64_t limit, uint64_t most_bytes,
                 continue
             return code
         end = start + record_span(length, ring.align)
+        if found != NULL:
+            found_clear(found)
+            found_add(found, ring, start, length)
         if limit > 1:
             most_bytes = claim_share(reader, end, most_bytes)
         n = 1
         while n < limit:
-            next = end
-            if claim_find(reader, &next, &length) != OK or length > longest:
+            position = end
+            if claim_find(reader, &position, &length) != OK or length > longest:
                 break
-            next += record_span(length, ring.align)
+            next = position + record_span(length, ring.align)
             if next - start > most_bytes:
                 break
+            if found != NULL:
+                found_add(found, ring, position, length)
             end = next
             n += 1
         claim_intend(reader, start, end)
@@ -301,6 +329,17 @@ cdef inline int claim_range(Reader* reader, uint64_t limit, uint64_t most_bytes,
             return OK
     claim_forget(reader)
     return layout_fault(&reader.fault, <uint64_t> (<char*> &reader.group.head - reader.ring.control), reader.word, reader.cursor)
+
+
+cdef inline void found_clear(Found* found) noexcept nogil:
+    found.count = found.bytes = 0
+
+
+cdef inline void found_add(Found* found, const RingMap* ring, uint64_t position, uint64_t length) noexcept nogil:
+    found.spots[found.count].payload = record_payload(ring, position)
+    found.spots[found.count].length = length
+    found.count += 1
+    found.bytes += length
 
 
 # Are there others in the group? Relaxed: a snapshot is good enough.
@@ -357,6 +396,11 @@ cdef inline int claim_walk(Reader* reader, uint64_t* position, uint64_t* length)
 cdef inline void claim_count(Reader* reader, uint64_t length) noexcept nogil:
     reader.messages += 1
     reader.bytes += length
+
+
+cdef inline void claim_count_all(Reader* reader, const Found* found) noexcept nogil:
+    reader.messages += found.count
+    reader.bytes += found.bytes
 
 
 # Let go of the range that was won last. Returns the number of wake calls. [release]

@@ -275,6 +275,11 @@ cdef inline void produce_give_up(Writer* writer, uint64_t position, uint64_t mis
                  ABORTED)
 
 
+# Does a message of `length` bytes take all that is left of the reservation? (One producer reserves nothing that anybody sees.)
+cdef inline bint produce_fills(const Writer* writer, uint64_t length) noexcept nogil:
+    return not writer.ring.is_multi or writer.position + record_span(length, writer.ring.align) == writer.limit
+
+
 # The last message of the reservation gets shorter than was reserved: `length` bytes. Before produce_finish, so that whoever sees
 # its record sees what follows it.
 cdef inline void produce_shorten(Writer* writer, uint64_t length) noexcept nogil:

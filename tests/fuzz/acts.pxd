@@ -6,8 +6,8 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport abort
 from libc.string cimport memset
 
-from shmring._core.claim cimport (Reader, claim_count, claim_find, claim_has_data, claim_is_drained, claim_is_unfinished, claim_lag,
-                                  claim_may_adopt, claim_range, claim_release, claim_start, claim_walk)
+from shmring._core.claim cimport (Found, Reader, claim_and_note, claim_count, claim_count_all, claim_find, claim_has_data,
+                                  claim_is_drained, claim_is_unfinished, claim_lag, claim_may_adopt, claim_release, claim_start, claim_walk)
 from shmring._core.keep cimport claim_drop, claim_keep, claim_pending, claim_put_back, claim_take_pending
 from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, LAPPED, NONE, NO_CLAIM_LEFT, OK, RingMap, TOO_LARGE)
 from shmring._core.membership cimport participant_group, participant_is_orphan
@@ -128,13 +128,14 @@ cdef inline void act_adopt(World* world, Reader* reader) noexcept nogil:
             adopt_orphan(reader, slot)
 
 
-# claim_range with what has to come before it, as Member.claim_some.
-cdef inline int act_claim(World* world, Reader* reader, uint64_t limit, uint64_t most, uint64_t longest) noexcept nogil:
+# claim_and_note with what has to come before it, as Member.claim_some.
+cdef inline int act_claim(World* world, Reader* reader, uint64_t limit, uint64_t most, uint64_t longest,
+                          Found* found) noexcept nogil:
     cdef int code = ATTENTION, attempt
     for attempt in range(4):
         if reader.n_pending:
             return ATTENTION
-        code = claim_range(reader, limit, most, longest)
+        code = claim_and_note(reader, limit, most, longest, found)
         if code != ATTENTION:
             return code
         if claim_is_unfinished(reader):
@@ -161,9 +162,27 @@ cdef inline void act_take_pending(World* world, Reader* reader) noexcept nogil:
         claim_drop(reader, entry, reader.pending[entry])
 
 
+# The same by what was noted when the range was won, as shmring.nogil does.
+cdef inline void act_take_noted(World* world, Reader* reader, uint64_t limit) noexcept nogil:
+    cdef Found found
+    cdef uint64_t index
+    cdef int code = act_claim(world, reader, limit, CAPACITY >> 2, UINT64_MAX, &found)
+    if code == ATTENTION:
+        act_take_pending(world, reader)
+    if code != OK:
+        return
+    check(found.count >= 1)
+    for index in range(found.count):
+        check(found.spots[index].length <= CAPACITY - 16)
+        check(<uint64_t> (found.spots[index].payload - reader.ring.data) < CAPACITY + 16)
+        fuzz_read(found.spots[index].payload, found.spots[index].length)
+    claim_count_all(reader, &found)
+    claim_release(reader)
+
+
 cdef inline void act_take_range(World* world, Reader* reader, uint64_t limit, uint64_t leave) noexcept nogil:
     cdef uint64_t position, length = 0
-    cdef int code = act_claim(world, reader, limit, CAPACITY >> 2, UINT64_MAX)
+    cdef int code = act_claim(world, reader, limit, CAPACITY >> 2, UINT64_MAX, NULL)
     if code == ATTENTION:
         act_take_pending(world, reader)
         return
@@ -233,10 +252,12 @@ cdef inline void act_consume(World* world, Input* input) noexcept nogil:
                 claim_keep(reader)
         elif code == ATTENTION:
             act_take_range(world, reader, 1, 0)
-    elif what < 9:
+    elif what < 7:
         act_take_range(world, reader, 1 + pick(input, 40), pick(input, 8))
+    elif what < 9:
+        act_take_noted(world, reader, 1 + pick(input, 200))
     elif what == 9:                                                         # a view that stays open
-        if act_claim(world, reader, 1, 0, UINT64_MAX) == OK:
+        if act_claim(world, reader, 1, 0, UINT64_MAX, NULL) == OK:
             position = reader.start
             if claim_walk(reader, &position, &length) == OK:
                 act_read(world, &reader.ring, position, length)
@@ -254,7 +275,7 @@ cdef inline void act_consume(World* world, Input* input) noexcept nogil:
         claim_has_data(reader)
         claim_is_drained(reader)
     elif what == 14:
-        if act_claim(world, reader, 1, 0, take(input, 1)) == TOO_LARGE:    # as recv_into
+        if act_claim(world, reader, 1, 0, take(input, 1), NULL) == TOO_LARGE:    # as recv_into
             position = reader.cursor
             claim_find(reader, &position, &length)
     else:

@@ -5,8 +5,8 @@
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from shmring._core.claim cimport (Reader, claim_count, claim_is_drained, claim_is_unfinished, claim_may_adopt, claim_range,
-                                  claim_release, claim_walk)
+from shmring._core.claim cimport (Found, Reader, claim_and_note, claim_count, claim_count_all, claim_is_drained,
+                                  claim_is_unfinished, claim_may_adopt, claim_release, claim_walk)
 from shmring._core.keep cimport claim_drop, claim_keep, claim_pending, claim_put_back, claim_take_pending
 from shmring._core.layout cimport ATTENTION, CLAIMS, EMPTY, FULL, LAPPED, NONE, OK
 from shmring._core.membership cimport participant_count_producer, participant_set_sole
@@ -211,6 +211,8 @@ cdef inline int take_some(Part* part, Reader* reader, int* views, int* n_views, 
     cdef uint32_t act = throw_dice(part, 8)
     cdef int code = ATTENTION, entry = 0, index, woken = 0
     cdef uint64_t copy[MOST_WORDS]
+    cdef bint is_noted = False
+    cdef Found found
     if act < 4 and sole_is_all(reader):
         # Consumer.take: what is read counts only if sole_pass says so, and may be overwritten else.
         position = reader.cursor
@@ -232,7 +234,8 @@ cdef inline int take_some(Part* part, Reader* reader, int* views, int* n_views, 
         while True:
             code = ATTENTION
             if not reader.n_pending:
-                code = claim_range(reader, 8 if act == 0 else 1, reader.ring.capacity >> 2, UINT64_MAX)
+                code = claim_and_note(reader, 8 if act == 0 else 1, reader.ring.capacity >> 2, UINT64_MAX, &found)
+                is_noted = act < 2
             if code != ATTENTION:
                 break
             if reader.n_pending:
@@ -252,6 +255,12 @@ cdef inline int take_some(Part* part, Reader* reader, int* views, int* n_views, 
                 reader.deferred = 0xffffffff
         if code != OK:
             return code
+        if is_noted:                        # as shmring.nogil: no second look
+            for index in range(<int> found.count):
+                check_message(play, part.group, found.spots[index].payload, found.spots[index].length, noted)
+            claim_count_all(reader, &found)
+            claim_release(reader)
+            return OK
         position = reader.start
         code = claim_walk(reader, &position, &length)
     while code == OK:
