@@ -25,6 +25,7 @@ from shmring._core.atomic cimport pause, seldom
 from shmring._core.claim cimport claim_and_note, claim_count_all, claim_has_data, claim_release
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport OK
+from shmring._core.linger cimport linger
 from shmring._core.produce cimport produce_fills, produce_finish, produce_publish, produce_reserve
 from shmring._core.shutdown cimport shutdown_is_seen
 from shmring.consumer cimport Consumer
@@ -88,6 +89,8 @@ cdef inline int batch_receive(Consumer rx, Batch* batch, uint64_t limit, int64_t
         if claim_has_data(&rx.reader):
             break
         pause()
+    if look and rx.lingers:
+        linger(&rx.patience, &rx.reader.ring, rx.reader.cursor)
     batch.taken = 0
     batch.entry = 0
     if rx.epoch == process_epoch and claim_and_note(&rx.reader, limit, rx.reader.ring.capacity >> 2, UINT64_MAX, &batch.found) == OK:

@@ -34,7 +34,9 @@ class WaitPolicy:
         Never sleeps: lowest latency, a whole core while waiting.
     WaitPolicy.adaptive
         Spins for about as long as a park and a wake would cost, then parks. The default. A process that is confined to one CPU
-        parks at once while another participant is confined to the same one, as spinning could only delay that.
+        parks at once while another participant is confined to the same one, as spinning could only delay that. A consumer
+        that has caught up with a stream (eight messages or more in some 3 us) lets more of them come, for 10 to 20 us at most:
+        small messages go through faster that way. So does every policy that spins and parks.
     WaitPolicy.park
         Looks twice, then parks: no CPU beyond the work itself.
     """

@@ -3,6 +3,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport u32
 from shmring._core.layout cimport Bell, Slot
+from shmring._core.linger cimport Patience
 from shmring.ring cimport Ring
 
 cdef enum:
@@ -30,6 +31,8 @@ cdef class Waiter:
     cdef int lone_cpu               # an adaptive wait's only CPU, or -1
     cdef bint is_crowded            # somebody else of the ring had only the same CPU when last looked
     cdef int64_t spin_ns
+    cdef bint lingers               # the policy lets messages gather: linger.pxd
+    cdef Patience patience
     cdef int64_t slice_ns
     cdef int waiting                # threads inside wait_for
     cdef int parked                 # threads that share the parked bit
@@ -56,6 +59,7 @@ cdef class Waiter:
     cdef doubt(self)
     cdef check(self)
     cdef detach(self)
+    cdef void let_gather(self) noexcept
 
     cdef adopt_policy(self, object policy)
     cdef void note_wakes(self, int woken) noexcept

@@ -38,6 +38,7 @@ cdef class Waiter:
         self.held, self.yields, self.parks = policy.held, policy.yields, policy.parks
         self.lone_cpu = policies.lone_cpu() if policy is policies.WaitPolicy.adaptive else -1
         self.is_crowded = False
+        self.lingers = policy.parks and policy.spin_us > 0
         self.spin_ns, self.slice_ns = int(policy.spin_us * 1e3), int(policy.slice_ms * 1e6)
 
     cdef int wait_for(self, Ready ready, const void* state, uint64_t argument, int64_t deadline) except -1:
@@ -53,6 +54,8 @@ cdef class Waiter:
                 self.watch.step_aside()
             if self.wait_awake(ready, state, argument, deadline):
                 self.calm_down()
+                if self.lingers and not self.is_crowded:
+                    self.let_gather()
                 return 1
             look_at = now_ns() + look_ns
             while True:
@@ -263,6 +266,9 @@ cdef class Waiter:
 
     cdef u32* own_word(self):
         return NULL
+
+    cdef void let_gather(self) noexcept:
+        """What was waited for is there. Is it better to let more of it come first?"""
 
     cdef check(self):
         """Is this handle still good for something?"""

@@ -121,6 +121,64 @@ def test_an_outside_extension_calls_the_ports_methods(outside, ring):
     assert outside.capacity_of(ring)[0] == ring.capacity
 
 
+# ---- _core/linger.pxd --------------------------------------------------------------------------------------------------
+
+
+def test_who_lingers_in_vain_lets_twice_as_many_waits_go_by(outside, ring):
+    with ring.producer() as tx, ring.consumer() as rx:
+        tx.send(b"the only one")
+        tries = []
+        while len(tries) < 13:
+            had = outside.patience_of(rx)[0]
+            skip, _ = outside.linger_once(rx)
+            if had == 0:
+                tries.append(skip)
+            else:
+                assert skip == had - 1
+        assert tries == [0, 1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1023, 1023]
+
+
+def test_a_stream_makes_lingering_worth_it_again(outside, loops, ring):
+    """A producer without the GIL, and a consumer that looks how much comes in a moment, until it saw the stream."""
+
+    def stream():
+        with contextlib.suppress(shmring.ShutDown):
+            while True:
+                loops.send_numbers(tx, 1 << 40)
+
+    with ring.producer() as tx, ring.consumer() as rx:
+        tx.send(bytes(8))
+        while outside.linger_once(rx)[1] < 7:
+            pass
+        sender = threading.Thread(target=stream)
+        sender.start()
+        while outside.linger_once(rx)[1]:
+            rx.recv_many(1000, timeout=None)
+        ring.shutdown()
+        sender.join()
+        assert outside.patience_of(rx) == (0, 0)
+
+
+def test_a_wait_that_spins_lingers_and_others_do_not(outside, ring):
+    patient = shmring.WaitPolicy(held=0, spin_us=1e9)
+    with ring.producer() as tx, ring.consumer(wait=patient) as rx:
+        got = []
+        waiting = threading.Thread(target=lambda: got.append(rx.recv()))
+        waiting.start()
+        while not any(participant.waits for participant in ring.stats().participants):
+            pass
+        tx.send(b"after a while")
+        waiting.join()
+        assert got == [b"after a while"]
+        assert outside.patience_of(rx) == (0, 1)
+        tx.send(b"there already")
+        rx.recv()
+        assert outside.patience_of(rx) == (0, 1)
+    for policy, expected in (("adaptive", True), ("spin", False), ("park", False)):
+        with ring.consumer("other", wait=policy) as rx:
+            assert outside.lingers(rx) is expected
+
+
 # ---- shmring.nogil: examples/cython_consumer ---------------------------------------------------------------------------
 
 

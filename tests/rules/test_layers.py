@@ -27,6 +27,7 @@ KERNEL_GRAPH = {
     "claim": {"atomic", "doorbell", "gate", "layout", "record", "reserve"},
     "keep": {"atomic", "claim", "layout", "record"},
     "sole": {"atomic", "claim", "layout", "record"},
+    "linger": {"atomic", "gate", "layout", "record"},
     "observe": {"atomic", "boundary", "gate", "layout", "record", "reserve"},
     "membership": {"atomic", "boundary", "futex", "gate", "layout"},
     "repair": {"atomic", "claim", "gate", "keep", "layout", "membership", "record", "reserve"},

@@ -9,6 +9,7 @@ from shmring cimport (
     EMPTY, FULL, NO_WAIT, OK, Consumer, Producer, claim_count, claim_range, claim_release, claim_walk, guard_copy_is_whole,
     process_epoch, produce_finish, produce_publish, produce_reserve, record_payload, record_span,
 )
+from shmring._core.linger cimport linger
 
 
 def send_range(Producer tx, int64_t count):
@@ -63,3 +64,18 @@ def send_through_the_port(Producer tx, bytes message):
 
 def capacity_of(shmring.Ring ring):
     return ring.map.capacity, ring.control.size
+
+
+def linger_once(Consumer rx):
+    """Waits that go by until the next try, and after that."""
+    with nogil:
+        linger(&rx.patience, &rx.reader.ring, rx.reader.cursor)
+    return patience_of(rx)
+
+
+def patience_of(Consumer rx):
+    return rx.patience.skip, rx.patience.next_skip
+
+
+def lingers(Consumer rx):
+    return bool(rx.lingers)
