@@ -40,7 +40,7 @@ build: $(BUILT)
 # What building needs comes first, so that building needs no environment of its own; the package itself once, editable.
 $(VENV)/installed: pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools>=77' wheel 'cython>=3.1'
+	$(BIN)/python -m pip install --quiet --upgrade pip 'setuptools>=77' wheel 'cython>=3.1' 'numpy>=2'
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[test,bench]'
 	rm -f $(VENV)/built-*
 	touch $@

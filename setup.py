@@ -6,6 +6,7 @@ SHMRING_DEBUG=1 compiles the kernel's own assertions in; they are off in wheels.
 import os
 import platform
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -14,6 +15,7 @@ PORTS = [
     "member", "consumer", "observer", "stats", "examine", "waitv", "packed", "counted", "watch", "sleeper", "codecs/pickled",
     "queue_pickle", "array_writer", "array_view", "array_reader", "array_consumer", "array_observer",
 ]
+WITH_NUMPY = {"array_reader", "array_writer"}       # they are loaded by those who have arrays
 # cmpxchg16b, which every x86-64 machine of the last fifteen years has, inline instead of a call.
 PAIRS = ["-mcx16"] if platform.machine() in ("x86_64", "AMD64") else []
 DEBUG = os.environ.get("SHMRING_DEBUG") == "1"
@@ -24,8 +26,8 @@ extensions = [
     Extension(
         f"shmring.{port.replace('/', '.')}",
         [f"shmring/{port}.pyx"],
-        include_dirs=["shmring/include"],
-        define_macros=[("SHMRING_DEBUG", "1")] if DEBUG else [],
+        include_dirs=["shmring/include", *([numpy.get_include()] if port in WITH_NUMPY else [])],
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_1_22_API_VERSION"), *([("SHMRING_DEBUG", "1")] if DEBUG else [])],
         extra_compile_args=["-std=gnu11", *LEVEL, "-Wall", "-Wextra", "-Wno-unused-parameter", *PAIRS],
         depends=[f"shmring/include/shmring/{header}.h" for header in ("atomic", "futex", "layout")],
     )

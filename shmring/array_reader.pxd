@@ -9,6 +9,7 @@ cdef class ArrayReceiver:
     cdef Receiver rx
     cdef readonly object ring       # the ArrayRing
     cdef readonly object dtype
+    cdef object accepted            # a dtype that was found equal to it
     cdef Py_ssize_t itemsize        # bytes of a record
     cdef list blocks                # of Block: those that were handed out in part, in order
     cdef object strange             # position and length of a message that is no block, not yet told

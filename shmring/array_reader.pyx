@@ -6,6 +6,7 @@ has been read. So a member that dies in the middle of a block leaves all of it t
 """
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
@@ -18,11 +19,24 @@ from shmring.receiver cimport STALE, Receiver
 from shmring.ring cimport check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
 
-import numpy
+from numpy cimport PyArray_BYTES, import_array, ndarray, npy_intp
 
 from shmring.errors import CorruptRing, ShutDown
 
-cdef object empty = numpy.empty
+cdef extern from "numpy/arrayobject.h":
+    ctypedef struct PyArray_Descr:
+        pass
+    # numpy/__init__.pxd leaves it out, as it takes the reference to `dtype` with it.
+    ndarray PyArray_Empty(int dimensions, npy_intp* shape, PyArray_Descr* dtype, int is_fortran)
+
+import_array()
+
+
+cdef inline ndarray new_records(npy_intp count, object dtype):
+    """numpy.empty(count, dtype), which takes 0.2 us more to understand its arguments."""
+    Py_INCREF(dtype)
+    return PyArray_Empty(1, &count, <PyArray_Descr*> dtype, 0)
+
 
 
 cdef class ArrayReceiver:
@@ -30,6 +44,7 @@ cdef class ArrayReceiver:
 
     def __init__(self, ring, Receiver receiver):
         self.ring, self.rx, self.dtype = ring, receiver, ring.dtype
+        self.accepted = self.dtype
         self.itemsize = self.dtype.itemsize
         self.blocks = []
 
@@ -107,8 +122,10 @@ cdef class ArrayReceiver:
         cdef int code
         if timeout is not None:
             check_timeout(timeout)
-        if array.dtype is not self.dtype and array.dtype != self.dtype:
-            raise TypeError(f"records of ring {self.ring.name!r} have dtype {self.dtype}, the array has {array.dtype}")
+        if array.dtype is not self.accepted:
+            if array.dtype != self.dtype:
+                raise TypeError(f"records of ring {self.ring.name!r} have dtype {self.dtype}, the array has {array.dtype}")
+            self.accepted = array.dtype
         if array.size == 0:
             raise ValueError("the array has no room for a record")
         PyObject_GetBuffer(array, &buffer, PyBUF_WRITABLE)
@@ -188,8 +205,9 @@ cdef class ArrayReceiver:
 
     cdef object take(self, Py_ssize_t limit, int* code):
         """An array of what is there, or None and a kernel's code or STALE."""
-        cdef Py_buffer buffer
-        cdef Py_ssize_t filled = 0, wanted
+        cdef ndarray array
+        cdef npy_intp wanted
+        cdef Py_ssize_t filled = 0
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
         if self.rx.epoch != process_epoch:                      # closed, for example: the memory may be gone
@@ -201,12 +219,8 @@ cdef class ArrayReceiver:
             return None
         # Of all that seems to be there: it is memory that is touched only where it is filled.
         wanted = min(limit, max(1, wanted // self.itemsize))
-        array = empty(wanted, self.dtype)                       # may run other code of this handle's; we look only after it
-        PyObject_GetBuffer(array, &buffer, PyBUF_WRITABLE)
-        try:
-            code[0] = self.fill(<char*> buffer.buf, buffer.len, &filled)
-        finally:
-            PyBuffer_Release(&buffer)
+        array = new_records(wanted, self.dtype)                 # may run other code of this handle's; we look only after it
+        code[0] = self.fill(PyArray_BYTES(array), wanted * self.itemsize, &filled)
         if filled == 0:
             return None
         if filled != wanted * self.itemsize:

@@ -14,6 +14,7 @@ cdef class ArrayProducer:
     cdef Py_ssize_t block_bytes     # of the most that one message takes
     cdef Py_ssize_t most_bytes      # of the most that a claim takes
 
+    cdef bint try_whole(self, object records)
     cdef get_records(self, object records, Py_buffer* buffer)
     cdef another_dtype(self, dtype)
     cdef Py_ssize_t write_parts(self, const char* data, Py_ssize_t size, object timeout) except -1

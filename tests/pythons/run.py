@@ -105,7 +105,7 @@ def build(version, python, mark):
         return interpreter, tree
     if not interpreter.exists():
         run([python, "-m", "venv", environment])
-        run([interpreter, "-m", "pip", "install", "--quiet", "setuptools>=77", "cython>=3.1", "posix-ipc>=1.1"])
+        run([interpreter, "-m", "pip", "install", "--quiet", "setuptools>=77", "cython>=3.1", "numpy>=2", "posix-ipc>=1.1"])
     copy_changes(tree)
     run([interpreter, "setup.py", "-q", "build_ext", "--inplace"], cwd=tree)
     built.write_text(mark)
