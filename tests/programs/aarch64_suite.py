@@ -14,6 +14,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy
+
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".venv" / "aarch64"
 SYSTEM = CACHE / "root"
@@ -70,7 +72,8 @@ def build(processor: str) -> Path:
     for part in ("shmring", "tests"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    headers = [f"-I{SYSTEM}/usr/include/python{MINOR}", f"-I{SYSTEM}/usr/include", f"-I{ROOT}/shmring/include"]
+    headers = [f"-I{SYSTEM}/usr/include/python{MINOR}", f"-I{SYSTEM}/usr/include", f"-I{ROOT}/shmring/include",
+               f"-I{numpy.get_include()}"]       # the same for both
 
     def compile_one(module: Path) -> None:
         source = ROOT / module.with_suffix(".c")

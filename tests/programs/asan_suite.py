@@ -17,6 +17,8 @@ import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "asan"
 CHECKS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
@@ -59,7 +61,7 @@ def build() -> Path:
         shutil.copytree(ROOT / part, FOLDER / part, ignore=shutil.ignore_patterns("*.so", "*.c", "__pycache__"))
     for name in ("pyproject.toml", "README.md"):
         shutil.copy(ROOT / name, FOLDER)
-    headers = [f"-I{ROOT / 'shmring' / 'include'}", f"-I{sysconfig.get_path('include')}"]
+    headers = [f"-I{ROOT / 'shmring' / 'include'}", f"-I{sysconfig.get_path('include')}", f"-I{numpy.get_include()}"]
     common = b"".join(path.read_bytes() for path in sorted((ROOT / "shmring" / "include").rglob("*.h")))
 
     def compile_one(module: Path) -> None:
