@@ -27,7 +27,7 @@ from shmring._core.membership cimport (
     group_begin, group_check, group_count, group_end, group_flags, group_has_member, group_is_being_claimed, group_is_settled,
     group_members, group_set_exclusive, group_set_members, group_set_orphans, group_set_settled, group_share, group_state,
     group_unshare, participant_group, participant_has_left, participant_is_active, participant_is_orphan, participant_role)
-from shmring._core.repair cimport ORPHANED, adopt_orphan, repair_bury, repair_free, repair_note
+from shmring._core.repair cimport ORPHANED, adopt_orphan, repair_begun, repair_bury, repair_free, repair_note
 from shmring._core.reserve cimport reserve_lately
 from shmring._core.snapshot cimport GroupSnapshot, snapshot_group, snapshot_hold, snapshot_tail
 from shmring.mapping cimport Mapping
@@ -272,14 +272,14 @@ cdef class Registry:
         cdef int dead = 0
         cdef uint32_t number
         try:
+            dead = self.look_after(repair_begun(self.map), finder)
             for number in range(self.map.n_participants):
                 dead += self.look_after(number, finder)
             for number in range(self.map.n_groups):
-                if group_state(self.map, number) != GROUP_ACTIVE:
-                    continue
-                group_set_members(self.map, number, group_count(self.map, number, 0xffffffff))
-                if group_flags(self.map, number) & GROUP_EPHEMERAL and not group_members(self.map, number):
-                    self.end_group(number)
+                if group_state(self.map, number) == GROUP_ACTIVE:
+                    group_set_members(self.map, number, group_count(self.map, number, 0xffffffff))
+                    if group_flags(self.map, number) & GROUP_EPHEMERAL and not group_members(self.map, number):
+                        self.end_group(number)
         finally:
             if self.has_news:                       # gaps closed, room, or claims to adopt
                 self.has_news = False
@@ -293,7 +293,7 @@ cdef class Registry:
         # Who leaves says so before it drops its lock: looked at after the lock.
         if participant_is_active(slot) and not self.is_alive(number) and not participant_has_left(slot):
             self.bury(number, True)
-            repair_note(self.map, finder)
+            repair_note(self.map, number, finder)
             return True
         if participant_has_left(slot):
             self.bury(number, False)

@@ -176,12 +176,55 @@ cdef inline uint64_t repair_count(const RingMap* ring, const Slot* slot) noexcep
     return count
 
 
+# A death is counted once, whoever dies over it: before the burial one store counts it and says whose it is, in the upper half of the
+# word (the count is the lower half). Who comes after a repairer that died in between begins with that one, and finds it counted.
+# In the order of the program is enough: a killed process leaves all its stores up to some point.
+cdef inline uint64_t repair_whose(const RingMap* ring, uint32_t number) noexcept nogil:
+    return ring.participants[number].generation << 48 | <uint64_t> (number + 1) << 32
+
+
+# Whom a repairer that died may have counted and not buried; anybody if there is none. Relaxed: we hold the lock.
+cdef inline uint32_t repair_begun(const RingMap* ring) noexcept nogil:
+    return ((load_relaxed_u64(&ring.producers.repairs) >> 32 & 0xffff) + ring.n_participants - 1) % ring.n_participants
+
+
+# Relaxed: we hold the lock.
+cdef inline void repair_count_once(u64* counter, uint64_t whose) noexcept nogil:
+    cdef uint64_t word = load_relaxed_u64(counter)
+    if word >> 32 != whose >> 32:
+        store_relaxed_u64(counter, <uint32_t> (word + 1) | whose)
+
+
+# Participant `number` was found dead.
+cdef inline void repair_begin(RingMap* ring, uint32_t number) noexcept nogil:
+    cdef Slot* slot = &ring.participants[number]
+    cdef uint32_t group = participant_group(slot)
+    repair_count_once(&ring.producers.repairs, repair_whose(ring, number))
+    fence_compiler()
+    if participant_role(slot) != ROLE_PRODUCER and group < ring.n_groups and group_state(ring, group) == GROUP_ACTIVE:
+        repair_count_once(&ring.groups[group].repaired, repair_whose(ring, number))
+    fence_compiler()
+
+
+# It is buried. `finder` may be NULL. Relaxed: we hold the lock; the other one is the finder's own.
+cdef inline void repair_note(RingMap* ring, uint32_t number, Slot* finder) noexcept nogil:
+    cdef uint32_t group
+    fence_compiler()
+    for group in range(ring.n_groups):
+        store_relaxed_u64(&ring.groups[group].repaired, <uint32_t> load_relaxed_u64(&ring.groups[group].repaired))
+    store_relaxed_u64(&ring.producers.repairs, <uint32_t> load_relaxed_u64(&ring.producers.repairs))
+    if finder != NULL:
+        store_relaxed_u64(&finder.repairs, load_relaxed_u64(&finder.repairs) + 1)
+
+
 # Undo everything that participant `number` has left: bits, roles, gap, claims, then the slot. `died`: it did not leave by itself.
 # FREED or ORPHANED. `ring.data` is mapped (writable, for a producer of many).
 cdef inline int repair_bury(RingMap* ring, uint32_t number, bint died, uint64_t* missing) noexcept nogil:
     cdef Slot* slot = &ring.participants[number]
     cdef uint32_t group = participant_group(slot)
     missing[0] = 0
+    if died:
+        repair_begin(ring, number)
     participant_clear_bits(ring, number)
     if participant_role(slot) == ROLE_PRODUCER:
         if ring.is_multi and not repair_close(ring, number, missing):
@@ -191,9 +234,6 @@ cdef inline int repair_bury(RingMap* ring, uint32_t number, bint died, uint64_t*
         if died:
             participant_miss(ring, slot.pid)
     elif group < ring.n_groups and group_state(ring, group) == GROUP_ACTIVE:
-        if died:
-            # Statistics: we hold the lock.
-            add_u64(&ring.groups[group].repaired, 1)
         if repair_judge(ring, number):
             if not group_flags(ring, group) & GROUP_DROP:
                 # It may have died while it adopted: then the range stands in another slot, too, and a scan must not miss both.
@@ -219,13 +259,6 @@ cdef inline void repair_free(RingMap* ring, uint32_t number) noexcept nogil:
     # sync: slot-free (release). Bits and roles are gone before the slot is; pairs with (acquire) in participant_is_active. Without
     # it the next owner of the slot could lose a bit that it has just set.
     store_release_u32(&slot.state, SLOT_FREE)
-
-
-# Somebody died and was found. Relaxed: statistics; `finder` may be NULL.
-cdef inline void repair_note(RingMap* ring, Slot* finder) noexcept nogil:
-    add_u64(&ring.producers.repairs, 1)
-    if finder != NULL:
-        store_relaxed_u64(&finder.repairs, load_relaxed_u64(&finder.repairs) + 1)
 
 
 # ---- adoption ----------------------------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ cdef inline uint64_t snapshot_tail(const RingMap* ring) noexcept nogil:
     return gate_tail(ring, reserve_lately(ring))
 
 
-# Participants found dead, and messages that were reserved and never came. Relaxed: statistics.
+# Participants found dead, and messages that were reserved and never came. Relaxed: statistics, the count in the lower half.
 cdef inline uint64_t snapshot_repairs(const RingMap* ring) noexcept nogil:
-    return load_relaxed_u64(&ring.producers.repairs)
+    return <uint32_t> load_relaxed_u64(&ring.producers.repairs)
 
 
 cdef inline uint64_t snapshot_aborted(const RingMap* ring) noexcept nogil:
@@ -54,7 +54,7 @@ cdef inline bint snapshot_group(const RingMap* ring, uint32_t number, GroupSnaps
     facts.head = mark_position(group_head_word(ring, number), near)
     facts.tail = gate_tail(ring, near)
     # Relaxed: these say nothing about other words.
-    facts.repaired = load_relaxed_u64(&group.repaired)
+    facts.repaired = <uint32_t> load_relaxed_u64(&group.repaired)
     facts.redelivered = load_relaxed_u64(&group.redelivered)
     facts.dropped = load_relaxed_u64(&group.dropped)
     return True

@@ -35,7 +35,7 @@ cdef inline void table_repair(World* world, uint64_t dead) noexcept nogil:
         elif participant_is_active(&map.participants[number]):
             if dead >> (number & 63) & 1:
                 repair_bury(map, number, True, &missing)
-                repair_note(map, &map.participants[number])
+                repair_note(map, number, &map.participants[number])
         elif participant_is_orphan(&map.participants[number]):
             if group < map.n_groups and group_state(map, group) == GROUP_ACTIVE:
                 group_set_orphans(map, group, True)

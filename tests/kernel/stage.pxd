@@ -113,7 +113,7 @@ cdef inline void stage_repair(Stage* stage) noexcept nogil:
             has_news = True
         elif participant_is_active(&ring.participants[number]) and not stage.lives[number]:
             repair_bury(ring, number, True, &missing)
-            repair_note(ring, NULL)
+            repair_note(ring, number, NULL)
             has_news = True
         elif participant_is_orphan(&ring.participants[number]):
             group = participant_group(&ring.participants[number])

@@ -174,9 +174,7 @@ def check_counting_observer(lives, table, certain, stats) -> None:
 def check_repairs(lives, stats) -> None:
     killed = Counter(life.state_at_end for life in lives if life.was_killed and not life.job.get("readonly"))
     attached, uncertain = killed[books.ATTACHED], killed[books.CHANGING]
-    # Whom a repairer has buried is not counted if it is killed itself between two stores: rare, and only then.
-    forgotten = 1 + attached // 100
-    assert attached - forgotten <= stats.repairs <= attached + uncertain, (
+    assert attached <= stats.repairs <= attached + uncertain, (
         f"repairs: {stats.repairs}, but {attached} were killed while attached, {uncertain} while attaching or leaving"
     )
 

@@ -33,7 +33,7 @@ class ForeignRing:
         self.participants, self.data, segment_bytes = struct.unpack_from("<QQQ", self.segment, 56)
         (page_bytes,) = struct.unpack_from("<I", self.segment, 124)
         assert magic == 0x00676E69726D6873 and ready == 0x0000007964616572
-        assert (version, signature) == (3, 0x1B96B015)
+        assert (version, signature) == (4, 0x1B96B015)
         assert self.capacity & (self.capacity - 1) == 0 and self.align in (16, 64) and self.cookie & 15 == 0
         assert self.participants == GROUPS + self.max_groups * 512
         assert self.data == -(-(self.participants + self.max_participants * 512) // page_bytes) * page_bytes

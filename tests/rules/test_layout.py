@@ -14,7 +14,7 @@ from sources import HEADERS, ROOT
 
 import shmring
 
-VERSION = 3
+VERSION = 4
 SIGNATURE = 0x1B96B015
 DOCUMENT = ROOT / "docs" / "layout.md"
 

@@ -40,7 +40,7 @@
 #include "shmring/atomic.h"
 
 #define SHMRING_MAGIC UINT64_C(0x00676e69726d6873) /* "shmring\0" */
-#define SHMRING_LAYOUT_VERSION 3u
+#define SHMRING_LAYOUT_VERSION 4u
 #define SHMRING_READY UINT64_C(0x0000007964616572) /* "ready" */
 
 #define SHMRING_PAIR 128            /* bytes: two cache lines */
@@ -144,7 +144,7 @@ struct shmring_producers {
     shmring_u32 slots_used;                      /* slots from this one on were never used */
     shmring_u32 producers_joined;                /* since the ring was made; written under the registry lock, as all below */
     shmring_u32 missed_pid;                      /* of a producer that died, until another one comes */
-    _Alignas(SHMRING_PAIR) shmring_u64 repairs;  /* participants found dead */
+    _Alignas(SHMRING_PAIR) shmring_u64 repairs;  /* participants found dead; above, whose burial was begun: repair.pxd */
     shmring_u64 aborted;                         /* messages that were reserved and never came */
     _Alignas(SHMRING_PAIR) struct shmring_boundary boundaries[SHMRING_BOUNDARIES]; /* for observers */
 };
@@ -171,7 +171,7 @@ struct shmring_group {
     /* written by who notifies */
     _Alignas(SHMRING_PAIR) shmring_u32 sequence; /* futex word of the data bell */
     /* written under the registry lock */
-    _Alignas(SHMRING_PAIR) shmring_u64 repaired; /* members found dead */
+    _Alignas(SHMRING_PAIR) shmring_u64 repaired; /* members found dead; above, as repairs */
     shmring_u64 redelivered;                     /* records that were handed to another member */
     shmring_u64 dropped;                         /* records that were not, as the group is made so */
 };

@@ -38,6 +38,7 @@ class Operation:
     had : names of `default` that it has received and released when the operation begins
     lent : names that somebody dead had before it began
     dead_before : participants that were dead when it began
+    dead_producers : how many of these were producers; not 0: the other dead are members
     keeps_producer : is there another producer? None: if there can be
     sleeper : "consumer" or "producer": somebody sleeps until it does its work
     gives_up : messages that it reserves and does not send
@@ -65,6 +66,7 @@ class Operation:
     lent: tuple[str, ...] = ()
     had: tuple[str, ...] = ()
     dead_before: int = 0
+    dead_producers: int = 0
     keeps_producer: bool | None = None
     sleeper: str | None = None
     is_gone_with_it: bool = False

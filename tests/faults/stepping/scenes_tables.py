@@ -11,7 +11,7 @@ import os
 import shmring
 
 from .player import corpse
-from .scenes import Operation, close_and_report
+from .scenes import Operation, close_and_report, new_consumer
 from .survivors import survive
 from .world import LENGTH, PATIENT, Broken, World, name_of, payload
 
@@ -182,7 +182,11 @@ TABLES = [
               stage=unread_group, locks=True, **NOBODY),
     Operation("repair", "other", nothing, lambda world, state: world.ring.repair(), situations=("middle", "wrapping",
               "contended"),
-              stage=dead_ones, locks=True, dead_before=2, deaths=(-1, 0), lent=("b0", "b1"), may_repeat=True,
+              stage=dead_ones, locks=True, dead_before=2, dead_producers=1, deaths=(0, 0), lent=("b0", "b1"), may_repeat=True,
+              keeps_producer=False),
+    # Whoever comes next finds two dead, the repairer first, and whom it had begun with behind it.
+    Operation("repair, from a lower slot", "consumer", new_consumer, lambda world, state: world.ring.repair(), close_and_report,
+              ("middle", "wrapping"), between=dead_ones, locks=True, dead_before=2, dead_producers=1, lent=("b0", "b1"), may_repeat=True,
               keeps_producer=False),
     Operation("attach a member into an orphan's slot", "consumer", nothing,
               lambda world, state: state.append(world.ring.consumer(wait=PATIENT)), close_and_report, ("middle", "wrapping"),

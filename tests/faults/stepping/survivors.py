@@ -162,6 +162,9 @@ def check_books(world: World, scene: Scene, rivals: list[str], took, both_died: 
     if not low <= stats.repairs <= high:
         raise Broken(f"{stats.repairs} were found dead, not {low} to {high}")
     begun = max(1, len(operation.sends))
+    repaired = sum(group.repaired for group in stats.groups)
+    if operation.dead_producers and not both_died and repaired != stats.repairs - operation.dead_producers:
+        raise Broken(f"{repaired} members were found dead, but of {stats.repairs} {operation.dead_producers} were producers")
     if stats.aborted and not both_died and (not world.is_multi or stats.aborted + sent != begun):
         raise Broken(f"{stats.aborted} messages are counted as aborted, {sent} are there")
     if scene.operation.dead_before == 0 and stats.groups[0].redelivered != len(flagged):
