@@ -186,8 +186,8 @@ TABLES = [
               keeps_producer=False),
     # Whoever comes next finds two dead, the repairer first, and whom it had begun with behind it.
     Operation("repair, from a lower slot", "consumer", new_consumer, lambda world, state: world.ring.repair(), close_and_report,
-              ("middle", "wrapping"), between=dead_ones, locks=True, dead_before=2, dead_producers=1, lent=("b0", "b1"), may_repeat=True,
-              keeps_producer=False),
+              ("middle", "wrapping"), between=dead_ones, locks=True, dead_before=2, dead_producers=1, lent=("b0", "b1"),
+              may_repeat=True, keeps_producer=False),
     Operation("attach a member into an orphan's slot", "consumer", nothing,
               lambda world, state: state.append(world.ring.consumer(wait=PATIENT)), close_and_report, ("middle", "wrapping"),
               stage=only_an_orphan_left, verify=after_the_crowd, locks=True, dead_before=1, deaths=(0, 1), lent=("b0",),
