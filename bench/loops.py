@@ -235,6 +235,24 @@ def records_consumer(end: Any, case: Case, start: Start) -> dict:
     return span.result(wrong)
 
 
+def cython_producer(end: Any, case: Case, start: Start) -> dict:
+    messages = payload.build(case, case.spoil)
+    end.send_copies(messages, case.warmup)
+    span = start()
+    end.send_copies(messages, case.count)
+    return span.result()
+
+
+def cython_consumer(end: Any, case: Case, start: Start) -> dict:
+    """Looks at the beginning of each message, as the native program does, and at all of one in 256, inside the clock."""
+    expected = payload.build(case)
+    wrong = end.check_copies(expected, case.warmup)
+    span = start()
+    wrong += end.check_copies(expected, case.count)
+    return span.result(wrong)
+
+
+
 def aio_producer(end: Any, case: Case, start: Start) -> dict:
     from . import aio  # asyncio takes its time to import, and no other run needs it
 
@@ -294,6 +312,7 @@ LOOPS: dict[str, dict[str, Callable[[Any, Case, Start], dict]]] = {
     "object": {"producer": oneway_producer, "consumer": oneway_consumer},
     "object-many": {"producer": many_producer, "consumer": many_consumer},
     "records": {"producer": records_producer, "consumer": records_consumer},
+    "cython": {"producer": cython_producer, "consumer": cython_consumer},
     "aio": {"producer": aio_producer, "consumer": aio_consumer},
     "untouched": {"producer": untouched_producer, "consumer": untouched_consumer},
     "wakeup": {"producer": wakeup_producer, "consumer": wakeup_consumer},

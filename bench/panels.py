@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from . import histogram
+from . import contenders, histogram
 from .rows import size_text
 from .shapes import LATENCY_SHAPES, SHAPES, Case
 from .summary import Results, median, series
@@ -24,6 +24,7 @@ COLOURS = {
     "shmring_objects": "#f5793a",
     "shmring_queue": "#d6408f",
     "shmring_records": "#b5452c",
+    "shmring_cython": "#8f1d18",
     "mp_queue": "#2f7ed8",
     "mp_simplequeue": "#6fa8dc",
     "mp_pipe": "#1aa3a3",
@@ -39,7 +40,7 @@ COLOURS = {
     "asyncio_streams": "#2f7ed8",
     "python_alone": "#999999",
 }
-WIDE = ("shmring", "shmring_objects", "shmring_queue", "shmring_records", "native")  # drawn with stronger lines
+WIDE = (*contenders.OURS, "native")  # drawn with stronger lines
 PERCENT_TICKS = (0, 50, 90, 99, 99.9, 99.99)
 
 
@@ -188,7 +189,7 @@ def panels(results: Results) -> Iterable[Panel]:
     candidates = [throughput(results, False), throughput(results, True), arrays(results)]
     for shape in LATENCY_SHAPES:
         candidates += [latency(results, shape, False), latency(results, shape, True)]
-    for shape in ("mpmc", "mpmc-many", "fanout", "object", "object-many", "records"):
+    for shape in ("mpmc", "mpmc-many", "fanout", "object", "object-many", "records", "cython"):
         candidates.append(rate_bars(results, shape))
     candidates += [cpu_bars(results), idle_bars(results)]
     return (panel for panel in candidates if panel)

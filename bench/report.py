@@ -32,7 +32,7 @@ SETTINGS = {
 }
 CPU_SHAPES = ("oneway", "oneway-many", "array", "object", "records", "mpmc", "fanout")
 # Who is there for some shapes only, and missed by nobody in the others.
-GUESTS = ("native_lamport", "shmring_objects", "shmring_queue", "shmring_records", "asyncio_streams", "python_alone")
+GUESTS = (*contenders.NATIVE[1:], *contenders.OURS[1:], "asyncio_streams", "python_alone")
 ROW_TITLES = ("work", "native", "shmring", "best of the others", "ratio", "goal", "verdict", "note")
 
 

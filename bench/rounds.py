@@ -21,7 +21,7 @@ LONGER = 3  # runs of several producers and members
 LEAST_ROUNDS = 2
 QUEUED = 2048  # messages that warm up who has no ring
 ASIDE = 3  # contenders that no goal is judged by run in every third round
-JUDGED = ("native", "native_lamport", "shmring", "shmring_objects", "shmring_queue", "shmring_records", "python_alone")
+JUDGED = (*contenders.NATIVE, *contenders.OURS, "python_alone")
 EVERYBODYS_SIZES = (8, 64, KIB, 16 * KIB, 256 * KIB, MIB, 16 * MIB)
 PATIENCE = 3  # a contender that hung so often is not asked again
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from . import contenders
 from .shapes import KIB, LATENCY_SHAPES, MIB
 from .summary import Results, median, paired_ratios, series
 
-NOT_PEERS = ("native", "native_lamport", "shmring", "shmring_objects", "shmring_queue", "shmring_records", "python_alone")
+NOT_PEERS = (*contenders.NATIVE, *contenders.OURS, "python_alone")
 
 
 @dataclass

@@ -67,6 +67,24 @@ def records_row(results: Results) -> Row | None:
     )
 
 
+def cython_row(results: Results) -> Row | None:
+    case_id, goal = "cython/64", 0.7
+    native, mine = results.entry(case_id, "native"), results.entry(case_id, "shmring_cython")
+    if not native or not mine:
+        return None
+    ratios = paired_ratios(native, mine)
+    return Row(
+        "loops in Cython, 64 B (`shmring.nogil`)",
+        rate_text(median(series(native)), 64),
+        rate_text(median(series(mine)), 64),
+        "-",
+        ratio_text(ratios),
+        f"≥ {goal} × native",
+        verdict(median(ratios) >= goal),
+        "",
+    )
+
+
 def aio_row(results: Results, loop: str) -> Row | None:
     case_id, goal = f"aio/64/{loop}", 0.5
     streams, mine = results.entry(case_id, "asyncio_streams"), results.entry(case_id, "shmring")
@@ -91,5 +109,6 @@ def edge_rows(results: Results) -> Iterable[Row | None]:
         yield array_row(results, size, "shmring_objects", "`send_array`/`peek_array`")
         yield array_row(results, size, "shmring_queue", "through `Queue`")
     yield records_row(results)
+    yield cython_row(results)
     for loop in ("asyncio", "uvloop"):
         yield aio_row(results, loop)

@@ -26,6 +26,7 @@ SHAPES = {
     "object": "small dicts: one put and one get each (Python alone: dumps and loads in one process)",
     "object-many": "small dicts in batches: put_many and get_many (elsewhere one list)",
     "records": "typed records of 32 bytes, in blocks of 1,000, from array to array",
+    "cython": "one way between two loops in Cython that hold no GIL (examples/cython_consumer)",
     "untouched": "reserve/commit and peek/release of a record whose payload nobody touches",
     "wakeup": "from send to the consumer's next line of code, after 5 ms idle",
     "idle": "CPU time of a consumer that waits one second for a message",
@@ -39,7 +40,7 @@ SHAPES = {
 }
 LATENCY_SHAPES = ("pingpong-spin", "pingpong-park", "wakeup", "aio", "onemulti-spin")
 OBJECT_SHAPES = ("object", "object-many")  # messages are Python objects
-RATE_SHAPES = ("oneway", "oneway-many", "array", *OBJECT_SHAPES, "records", "mpmc", "mpmc-many", "fanout", "onemulti")
+RATE_SHAPES = ("oneway", "oneway-many", "array", *OBJECT_SHAPES, "records", "cython", "mpmc", "mpmc-many", "fanout", "onemulti")
 SEVERAL_SHAPES = ("mpmc", "mpmc-many", "fanout")  # any number of processes
 OWN_SHAPES = ("onemulti", "onemulti-spin", "crowd")  # compare shmring with itself
 
@@ -158,6 +159,7 @@ def all_cases(quick: bool = False) -> list[Case]:
     cases.append(Case("object", OBJECT_SIZE))
     cases.append(Case("object-many", OBJECT_SIZE, batch=256, pool=256))
     cases.append(Case("records", RECORD_SIZE, batch=RECORD_BLOCK, pool=13))
+    cases.append(Case("cython", 64))
     for loop in ("asyncio",) if quick else ("asyncio", "uvloop"):
         cases.append(Case("aio", 64, capacity=1 * MIB, loop=loop))
     # As many records in the ring in both: otherwise the depth of the ring would be measured, not the size of a record.

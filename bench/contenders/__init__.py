@@ -18,7 +18,8 @@ command(case, name, role, cpu) -> argv    KIND "program".
 run(endpoint, case, start) -> result      KIND "alone".
 
 An endpoint has the calls that the loops of its shapes use: send, recv (bytes, or objects in the object shapes),
-send_many, recv_many, send_array, recv_array, reserve_each, peek_each, write, read, connect. One whose transport can lose
+send_many, recv_many, send_array, recv_array, reserve_each, peek_each, write, read, connect, send_copies,
+check_copies. One whose transport can lose
 messages also says `lost`, how many it knows of.
 """
 
@@ -37,6 +38,7 @@ NAMES = (
     "shmring_objects",
     "shmring_queue",
     "shmring_records",
+    "shmring_cython",
     "mp_queue",
     "mp_simplequeue",
     "mp_pipe",
@@ -53,6 +55,8 @@ NAMES = (
     "python_alone",
 )
 OWN = "shmring"  # the one that the others are there for
+OURS = ("shmring", "shmring_objects", "shmring_queue", "shmring_records", "shmring_cython")  # its ways
+NATIVE = ("native", "native_lamport")
 
 WHY_NOT = {
     "pingpong-spin": "cannot spin: who receives waits in the kernel",
@@ -64,6 +68,7 @@ WHY_NOT = {
     "object-many": "no batch call",
     "array": "no call for arrays",
     "records": "no typed records",
+    "cython": "nothing to call from Cython",
     "aio": "nothing to await",
     "untouched": "no zero-copy calls",
     "mpmc": "no work queue: one process writes and one reads",

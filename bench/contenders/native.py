@@ -16,7 +16,7 @@ LABEL = "native (C)"
 PACKAGE = ""
 KIND = "program"
 RING = True
-OFFERS = frozenset(("pingpong-spin", "pingpong-park", "oneway", "array", "records", "untouched", "wakeup", "idle"))
+OFFERS = frozenset(("pingpong-spin", "pingpong-park", "oneway", "array", "records", "cython", "untouched", "wakeup", "idle"))
 INDEX = "cached"
 
 SOURCES = Path(__file__).parent.parent / "native"

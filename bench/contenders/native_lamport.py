@@ -11,7 +11,7 @@ LABEL = "native (C), Lamport"
 PACKAGE = native.PACKAGE
 KIND = native.KIND
 RING = native.RING
-OFFERS = frozenset(("oneway", "untouched", "array", "records"))
+OFFERS = frozenset(("oneway", "untouched", "array", "records", "cython"))
 
 missing = native.missing
 create = native.create

@@ -13,7 +13,7 @@ LABEL = "shmring"
 PACKAGE = "shmring"
 KIND = "attach"
 RING = True
-OFFERS = frozenset(SHAPES) - {*OBJECT_SHAPES, "records"}
+OFFERS = frozenset(SHAPES) - {*OBJECT_SHAPES, "records", "cython"}
 
 
 def missing() -> str:

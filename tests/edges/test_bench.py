@@ -30,6 +30,7 @@ SMALL = {
     "object": Case("object", 96, capacity=64 * KIB, count=610),
     "object-many": Case("object-many", 96, capacity=64 * KIB, batch=16, pool=16, count=320),
     "records": Case("records", 32, capacity=1 * MIB, batch=1000, pool=13, count=39_000),
+    "cython": Case("cython", 64, capacity=64 * KIB, count=61 * 256),  # it looks at all of one in 256
     "aio": Case("aio", 64, capacity=64 * KIB, loop="asyncio", count=200),
     "untouched": Case("untouched", 64, capacity=64 * KIB, count=300),
     "wakeup": Case("wakeup", 64, capacity=64 * KIB, count=5),
@@ -53,8 +54,10 @@ OFFERED = [
 
 
 # The loops are the same for all: it is enough to see each of them fail, of every kind of contender.
-SPOILED = ("oneway", "array", "mpmc", "mpmc-many", "fanout", "crowd", "object", "object-many", "records", "aio")
-SPOILERS = ("native", "shmring", "shmring_objects", "shmring_records", "mp_queue", "asyncio_streams", "python_alone")
+SPOILED = ("oneway", "array", "mpmc", "mpmc-many", "fanout", "crowd", "object", "object-many", "records", "cython", "aio")
+SPOILERS = (
+    "native", "shmring", "shmring_objects", "shmring_records", "shmring_cython", "mp_queue", "asyncio_streams", "python_alone",
+)
 
 
 @pytest.fixture
