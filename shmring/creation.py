@@ -377,15 +377,25 @@ def _make_anonymous(shape: _Shape, reserve: bool) -> Ring:
 def unlink(name: str | os.PathLike) -> None:
     """Remove a ring's name. Who has it open keeps using it; its memory goes with the last of them.
 
+    Damaged rings, and those of other versions of shmring, are removed as well: whatever begins as a ring does. Of a symbolic link,
+    the link is removed, wherever it leads.
+
     Raises
     ------
     RingNotFound
         There is nothing of that name.
+    LayoutMismatch
+        It is no ring; the text says what it is. Nothing was removed.
+    PermissionError
+        Not allowed, or the file cannot be read to see that it is a ring.
+
+    Concurrency: what takes the name between the look and the removal is removed unseen.
     """
-    from shmring import backing
+    from shmring import backing, magic
 
     place = place_of(name)
     try:
+        magic.refuse_other_files(place.path, place.name)
         if place.is_shm:
             backing.unlink_shm(place.name)
         else:

@@ -16,12 +16,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import shmring
+from shmring.magic import OPEN_FLAGS, begins_as_ring
 from shmring.naming import SHM_FOLDER, place_of
 from shmring.ring import Ring
 from shmring.trust import Trust
 
-MAGIC = b"shmring\0"
-OPEN_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | os.O_NOFOLLOW
 # A descriptor of a process: the kernel's own link, to what no name leads to.
 DESCRIPTOR = re.compile(r"/proc/(\d+|self)/fd/\d+")
 MAPS_LINE = re.compile(r"[0-9a-f]+-[0-9a-f]+ ..(.)(.) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) +(.*)")
@@ -86,7 +85,7 @@ def look(path: str, name: str, kind: str, flags: int = OPEN_FLAGS) -> Found | No
         )
     try:
         status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or os.pread(fd, len(MAGIC), 0) != MAGIC:
+        if not stat.S_ISREG(status.st_mode) or not begins_as_ring(fd):
             return None
         return Found(name, kind, status.st_blocks * 512, status.st_size, status.st_uid, key_of(status))
     except OSError:

@@ -133,6 +133,15 @@ def test_root_is_trusted_and_other_users_are_not(name):
 
 
 @needs_root
+def test_root_removes_the_ring_of_another_user_and_who_cannot_read_a_file_removes_none(name):
+    assert as_user(NOBODY, lambda: make(name, 0o600)) == ("returned", None)
+    _, is_permission, text = as_user(STRANGER, lambda: shmring.unlink(name))
+    assert is_permission and name in text and os.path.exists(path_of(name))
+    shmring.unlink(name)
+    assert not os.path.exists(path_of(name))
+
+
+@needs_root
 def test_a_trusted_ring_can_be_pickled(name):
     as_user(NOBODY, lambda: make(name))
     with shmring.open(name, trust=NOBODY) as ring, pickle.loads(pickle.dumps(ring)) as again:
