@@ -124,7 +124,7 @@ cdef class ArrayReceiver:
             check_timeout(timeout)
         if array.dtype is not self.accepted:
             if array.dtype != self.dtype:
-                raise TypeError(f"records of ring {self.ring.name!r} have dtype {self.dtype}, the array has {array.dtype}")
+                raise TypeError(f"records of ring {self.ring.label} have dtype {self.dtype}, the array has {array.dtype}")
             self.accepted = array.dtype
         if array.size == 0:
             raise ValueError("the array has no room for a record")
@@ -276,7 +276,7 @@ cdef class ArrayReceiver:
     cdef raise_strange(self):
         position, length = self.strange
         self.strange = None
-        raise CorruptRing(f"ring {self.ring.name!r}: the message at position {position} has {length} bytes, which is no number of "
+        raise CorruptRing(f"ring {self.ring.label}: the message at position {position} has {length} bytes, which is no number of "
                           f"records of {self.itemsize}: somebody sent bytes into a ring of arrays. It was skipped")
 
     cdef Py_ssize_t bytes_left(self) except -1:
@@ -364,4 +364,4 @@ cdef class ArrayReceiver:
 
     def __repr__(self):
         state = "closed" if self.rx.is_closed else f"slot {self.rx.number}"
-        return f"<shmring.{type(self).__name__} of {self.ring.name!r}, {state}>"
+        return f"<shmring.{type(self).__name__} of {self.ring.label}, {state}>"

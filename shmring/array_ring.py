@@ -161,7 +161,7 @@ class ArrayRing:
         self.ring = ring
         self._dtype = None
         if not ring.content.startswith(PREFIX):
-            raise ValueError(f"ring {ring.name!r} has no dtype: its content is {ring.content!r}")
+            raise ValueError(f"ring {ring.label} has no dtype: its content is {ring.content!r}")
 
     @property
     def dtype(self):
@@ -176,10 +176,10 @@ class ArrayRing:
             try:
                 records = read_dtype(self.ring.content[len(PREFIX) :])
             except (TypeError, ValueError) as error:
-                raise LayoutMismatch(f"ring {self.name!r} says that it has {self.ring.content!r}: {error}") from None
+                raise LayoutMismatch(f"ring {self.label} says that it has {self.ring.content!r}: {error}") from None
             if records.itemsize > self.ring.max_message:
                 raise LayoutMismatch(
-                    f"ring {self.name!r} says that its records have {records.itemsize} bytes; its largest message has "
+                    f"ring {self.label} says that its records have {records.itemsize} bytes; its largest message has "
                     f"{self.ring.max_message}"
                 )
             self._dtype = records
@@ -215,7 +215,8 @@ class ArrayRing:
 
     # ---- as Ring -----------------------------------------------------------------------------------------------------
 
-    name, readonly, closed = _of_ring("name"), _of_ring("readonly"), _of_ring("closed")
+    name, label = _of_ring("name"), _of_ring("label")
+    readonly, closed = _of_ring("readonly"), _of_ring("closed")
     capacity, align, producers = _of_ring("capacity"), _of_ring("align"), _of_ring("producers")
     max_participants, max_groups = _of_ring("max_participants"), _of_ring("max_groups")
     content, uuid, is_shutdown = _of_ring("content"), _of_ring("uuid"), _of_ring("is_shutdown")
@@ -257,4 +258,4 @@ class ArrayRing:
 
     def __repr__(self):
         state = "closed" if self.closed else f"{self.capacity} bytes"
-        return f"<shmring.ArrayRing {self.name!r} of {self.ring.content[len(PREFIX) :]}, {state}>"
+        return f"<shmring.ArrayRing {self.label} of {self.ring.content[len(PREFIX) :]}, {state}>"

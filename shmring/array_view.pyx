@@ -62,7 +62,7 @@ cdef class RecordsView:
         if lease.owner.is_closed:
             raise ValueError("this view's consumer is closed")
         if not self.block.is_valid():
-            raise Lapped(f"ring {lease.owner.ring.name!r}: the producers have written over these records")
+            raise Lapped(f"ring {lease.owner.ring.label}: the producers have written over these records")
         if self.lent is None:
             self.memory = lease.lend()
             self.lent = frombuffer(self.memory, self.dtype, self.count, self.offset)

@@ -100,7 +100,7 @@ cdef class ArrayProducer:
         if count < 1:
             raise ValueError(f"a block has at least one record, not {count}")
         if count > self.most_bytes // self.itemsize:
-            raise MessageTooLarge(f"a block of {count} records of {self.itemsize} bytes cannot fit into ring {self.ring.name!r}: its "
+            raise MessageTooLarge(f"a block of {count} records of {self.itemsize} bytes cannot fit into ring {self.ring.label}: its "
                                   f"largest has {self.most_bytes // self.itemsize} (capacity {self.ring.capacity})")
         claim = ArrayClaim.__new__(ArrayClaim)
         claim.dtype = self.dtype
@@ -133,7 +133,7 @@ cdef class ArrayProducer:
             PyObject_GetBuffer(numpy.array(records, order="C"), buffer, PyBUF_SIMPLE)
 
     cdef another_dtype(self, dtype):
-        return TypeError(f"records of ring {self.ring.name!r} have dtype {self.dtype}, the array has {dtype}; convert it with astype")
+        return TypeError(f"records of ring {self.ring.label} have dtype {self.dtype}, the array has {dtype}; convert it with astype")
 
     cdef Py_ssize_t write_parts(self, const char* data, Py_ssize_t size, object timeout) except -1:
         """write, for what takes several messages, or none."""
@@ -204,7 +204,7 @@ cdef class ArrayProducer:
 
     def __repr__(self):
         state = "closed" if self.tx.is_closed else f"slot {self.tx.number}"
-        return f"<shmring.ArrayProducer of {self.ring.name!r}, {state}>"
+        return f"<shmring.ArrayProducer of {self.ring.label}, {state}>"
 
 
 @final

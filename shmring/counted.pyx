@@ -197,7 +197,7 @@ cdef set_limit(Producer tx, int64_t limit):
     if limit < 0:
         raise ValueError(f"a limit is at least 0, not {limit}")
     if not tx.writer.ring.is_multi:
-        raise ValueError(f"ring {tx.ring.name!r} is for a single producer; only those of many count messages")
+        raise ValueError(f"ring {tx.ring.label} is for a single producer; only those of many count messages")
     tx.writer.most = limit or UNBOUNDED
 
 
@@ -326,10 +326,10 @@ cdef note_number(Consumer rx, uint64_t number):
     cdef Fault fault
     cdef int woken = count_note(&rx.reader.ring, rx.reader.group, number, rx.reader.must_fence, &fault)
     if woken < 0:
-        raise CorruptRing(f"ring {rx.ring.name!r}: a message says that it is number {number}, of {fault.limit} that were sent; who sent it "
+        raise CorruptRing(f"ring {rx.ring.label}: a message says that it is number {number}, of {fault.limit} that were sent; who sent it "
                           f"does not count")
     rx.note_wakes(woken)
 
 
 cdef raise_without_number(Consumer rx, uint64_t length):
-    raise CorruptRing(f"ring {rx.ring.name!r}: a message of {length} bytes has no number; who sent it does not count")
+    raise CorruptRing(f"ring {rx.ring.label}: a message of {length} bytes has no number; who sent it does not count")

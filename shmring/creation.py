@@ -346,7 +346,10 @@ def anonymous(
     reserve: bool = True,
     dtype: object = None,
 ) -> Ring | ArrayRing:
-    """Make a ring without a name, in a memfd: forked children have it, and it pickles to spawned ones. Parameters as create."""
+    """Make a ring without a name, in a memfd: forked children have it, and it pickles to spawned ones. Parameters as create.
+
+    Messages call it "/proc/PID/fd/N (anonymous)" (`Ring.label`): a path by which the command line finds it.
+    """
     if dtype is not None:
         from shmring import array_ring
 
@@ -377,8 +380,8 @@ def _make_anonymous(shape: _Shape, reserve: bool) -> Ring:
 def unlink(name: str | os.PathLike) -> None:
     """Remove a ring's name. Who has it open keeps using it; its memory goes with the last of them.
 
-    Damaged rings, and those of other versions of shmring, are removed as well: whatever begins as a ring does. Of a symbolic link,
-    the link is removed, wherever it leads.
+    Damaged rings, and those of other versions of shmring, are removed as well: whatever begins as a ring does. A symbolic link is
+    removed itself, wherever it leads.
 
     Raises
     ------

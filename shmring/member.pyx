@@ -254,7 +254,7 @@ cdef class Member(Receiver):
         held = gate_tail(&self.reader.ring, loan.position) - loan.position
         if held >= self.most_borrowed:
             raise BorrowedTooLong(
-                f"nothing is left to receive for {self.full_name()} of ring {self.ring.name!r}, and memory of a message that this "
+                f"nothing is left to receive for {self.full_name()} of ring {self.ring.label}, and memory of a message that this "
                 f"consumer peeked at {(now_ns() - loan.since_ns) / 1e9:.3f} s ago and that outlived its view holds back {held} of "
                 f"{self.reader.ring.capacity} bytes (borrow_limit {self.most_borrowed}): {loan.told()}; drop it or copy it, or set "
                 f"borrow_limit")
@@ -328,7 +328,7 @@ cdef class Member(Receiver):
         else:
             return
         if head == mark_position(group_head_word(&reader.ring, reader.group_number), head):     # all of it was about this head
-            raise corrupt(&reader.fault, self.ring.name)
+            raise corrupt(&reader.fault, self.ring.label)
 
     cdef departed(self):
         if group_flags(&self.ring.map, self.group_number) & GROUP_EPHEMERAL:

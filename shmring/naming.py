@@ -1,6 +1,7 @@
-"""Names and sizes as users write them.
+"""Names and sizes as users write them, and read them in messages.
 
-A name without a slash is a POSIX shared memory object; a name with one, or a PathLike, is a file.
+A name without a slash is a POSIX shared memory object; a name with one, or a PathLike, is a file. A ring without a name has a
+label.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ class Place(namedtuple("Place", "name path is_shm")):
     """Where a name leads: what to call it in messages (str), its path in the file system (str), and whether it is shm."""
 
     __slots__ = ()
+
+
+def label_of(name: str | None, fd: int) -> str:
+    """What messages call a ring: its name; or, if it has none, where the process that made or opened it has it, which the
+    command line takes for a name.
+    """
+    return f"/proc/{os.getpid()}/fd/{fd} (anonymous)" if name is None else repr(name)
 
 
 def place_of(name: str | os.PathLike) -> Place:

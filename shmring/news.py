@@ -11,7 +11,7 @@ import logging
 _logger = logging.getLogger("shmring")
 
 
-def log_deaths(ring: str | None, found: list[dict[str, object]]) -> None:
+def log_deaths(ring: str | None, label: str, found: list[dict[str, object]]) -> None:
     """What this process did for participants that it found dead: a record of level INFO for each."""
     for facts in found:
         who = f"{facts['role']} with pid {facts['pid']}"
@@ -22,12 +22,12 @@ def log_deaths(ring: str | None, found: list[dict[str, object]]) -> None:
             text += f"; {facts['missing']} messages that it had begun will not come"
         elif facts["orphaned"]:
             text += "; what it had not released will be delivered again"
-        _logger.info("ring %r: %s", ring, text, extra={"shmring": {"event": "died", "ring": ring, **facts}})
+        _logger.info("ring %s: %s", label, text, extra={"shmring": {"event": "died", "ring": ring, **facts}})
 
 
-def log_lapped(ring: str | None, slot: int | None, lost: int, total: int) -> None:
+def log_lapped(ring: str | None, label: str, slot: int | None, lost: int, total: int) -> None:
     """An observer of this process was overtaken: a record of level INFO, at most one a second for each observer."""
     where = "that only reads" if slot is None else f"in slot {slot}"
     facts = {"event": "lapped", "ring": ring, "slot": slot, "lost": lost, "total": total}
-    text = "ring %r: an observer %s was lapped out of %d messages, %d since it began"
-    _logger.info(text, ring, where, lost, total, extra={"shmring": facts})
+    text = "ring %s: an observer %s was lapped out of %d messages, %d since it began"
+    _logger.info(text, label, where, lost, total, extra={"shmring": facts})

@@ -46,17 +46,17 @@ def codec_of(ring, status, reads, wanted=None):
     if wanted is not None:
         codec = codecs.get(wanted) if isinstance(wanted, str) else codecs.check(wanted)
         if named and codec.name != named:
-            raise CodecError(f"the messages of ring {ring.name!r} are {ring.content!r}, not of codec {codec.name!r}")
+            raise CodecError(f"the messages of ring {ring.label} are {ring.content!r}, not of codec {codec.name!r}")
         return codec
     if ring.content and not named:
         raise CodecError(
-            f"the messages of ring {ring.name!r} are {ring.content!r}, which names no codec; assign one to the handle's "
+            f"the messages of ring {ring.label} are {ring.content!r}, which names no codec; assign one to the handle's "
             f"`codec` if you know better"
         )
     codec = codecs.get(named or DEFAULT)
     if reads and getattr(codec, "runs_code", False) and not is_private(ring, status):
         raise CodecError(
-            f"ring {ring.name!r} belongs to user {status.st_uid} and has mode {status.st_mode & 0o777:04o}: others than this "
+            f"ring {ring.label} belongs to user {status.st_uid} and has mode {status.st_mode & 0o777:04o}: others than this "
             f"user may write to it, and codec {codec.name!r} would run their code; use codec 'msgspec' or 'ndarray', or, if "
             f"you trust them all, say so: rx.codec = {codec.name!r}"
         )

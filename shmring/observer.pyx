@@ -88,7 +88,7 @@ cdef class Observer(Receiver):
         self.watcher.ring.data = self.data.address
         self.watcher.slot = self.slot
         if observe_start(&self.watcher, self.from_latest) != OK:
-            raise corrupt(&self.watcher.fault, self.ring.name)
+            raise corrupt(&self.watcher.fault, self.ring.label)
 
     # ---- receiving -----------------------------------------------------------------------------------------------
 
@@ -328,7 +328,7 @@ cdef class Observer(Receiver):
             from shmring import news
         except (ImportError, OSError):
             return                      # as in Registry.log_found
-        news.log_lapped(self.ring.name, self.number if self.slot != NULL else None, self.told_lost - before, self.told_lost)
+        news.log_lapped(self.ring.name, self.ring.label, self.number if self.slot != NULL else None, self.told_lost - before, self.told_lost)
 
     # ---- for waiting ---------------------------------------------------------------------------------------------
 

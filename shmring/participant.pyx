@@ -99,7 +99,7 @@ cdef class Participant(Waiter):
         policy = policies.resolve(wait)
         ring.check_open()
         if ring.readonly:
-            raise ValueError(f"ring {ring.name!r} is open for reading only: it has stats() and observers (lossy=True), but no "
+            raise ValueError(f"ring {ring.label} is open for reading only: it has stats() and observers (lossy=True), but no "
                              f"producers and no groups")
         self.adopt_policy(policy)
         self.short_slices = membarrier_register() != 0
@@ -142,7 +142,7 @@ cdef class Participant(Waiter):
                     and participant_group(&self.ring.map.participants[number]) == group and self.enter(number, role, group, head)):
                 return True
         holders = [self.ring.registry.describe(number) for number in range(min(4, self.ring.map.n_participants))]
-        raise TooManyParticipants(errno.EAGAIN, f"ring {self.ring.name!r} has room for {self.ring.map.n_participants} "
+        raise TooManyParticipants(errno.EAGAIN, f"ring {self.ring.label} has room for {self.ring.map.n_participants} "
                                                 f"participants, and all is taken ({', '.join(holders)}, ...); create it with a "
                                                 f"larger max_participants")
 
@@ -180,7 +180,7 @@ cdef class Participant(Waiter):
             self.ring.unpin()
             return
         if self.pinned:
-            raise BufferError(f"{self.role_name()} of ring {self.ring.name!r}: the memory of {self.pinned} open claims or "
+            raise BufferError(f"{self.role_name()} of ring {self.ring.label}: the memory of {self.pinned} open claims or "
                               f"views is in use; end them first")
         self.is_closed = True
         self.epoch = 0
@@ -248,7 +248,7 @@ cdef class Participant(Waiter):
 
     def __repr__(self):
         state = "closed" if self.is_closed else f"slot {self.number}"
-        return f"<shmring.{type(self).__name__} of {self.ring.name!r}, {state}>"
+        return f"<shmring.{type(self).__name__} of {self.ring.label}, {state}>"
 
     @property
     def closed(self):
@@ -296,9 +296,9 @@ cdef class Participant(Waiter):
         if self.is_closed:
             if ending_thread is not None and get_ident() != ending_thread:
                 raise SystemExit            # of this thread
-            raise ValueError(f"this {self.role_name()} of ring {self.ring.name!r} is closed")
+            raise ValueError(f"this {self.role_name()} of ring {self.ring.label} is closed")
         if self.pid != os.getpid():
-            raise WrongProcess(f"this {self.role_name()} of ring {self.ring.name!r} belongs to process {self.pid}; a forked "
+            raise WrongProcess(f"this {self.role_name()} of ring {self.ring.label} belongs to process {self.pid}; a forked "
                                f"child asks the ring for its own")
         self.ring.control.check()
         self.data.check()

@@ -35,7 +35,7 @@ cdef class Producer(Sender):
 
     def __init__(self, Ring ring, object wait="adaptive"):
         if ring.is_shutdown:
-            raise ShutDown(f"ring {ring.name!r} was shut down")
+            raise ShutDown(f"ring {ring.label} was shut down")
         self.wanted = 0
         self.attach(ring, wait, ROLE_PRODUCER)
 

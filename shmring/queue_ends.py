@@ -224,8 +224,7 @@ class Ends:
         self.close()
 
     def __repr__(self):
-        name = "anonymous" if self._ring.name is None else repr(self._ring.name)
-        return f"<shmring.{type(self).__name__} {name}{', closed' if self._closed else ''}>"
+        return f"<shmring.{type(self).__name__} {self._ring.label}{', closed' if self._closed else ''}>"
 
     @property
     def ring(self):

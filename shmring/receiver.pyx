@@ -256,7 +256,7 @@ cdef class Receiver(Participant):
             self.check_ended()
             self.note_poll(1 if deadline == NO_WAIT else A_WAIT)
             claims = describe_claims(self.own_map(), self.ring.registry)      # before other threads run: they may close
-            raise TimeoutError(f"no message for {self.full_name()} of ring {self.ring.name!r}; it is written by "
+            raise TimeoutError(f"no message for {self.full_name()} of ring {self.ring.label}; it is written by "
                                f"{self.ring.registry.describe_producers()}{claims}")
 
     cdef check_ended(self):
@@ -264,7 +264,7 @@ cdef class Receiver(Participant):
         if self.epoch != process_epoch:
             self.check()
         if shutdown_has_begun(self.own_map()) and self.is_drained_for_good():
-            raise ShutDown(f"ring {self.ring.name!r} was shut down, and {self.full_name()} has everything")
+            raise ShutDown(f"ring {self.ring.label} was shut down, and {self.full_name()} has everything")
         if self.ends_with_producers:
             self.check_producers()
 
@@ -278,9 +278,9 @@ cdef class Receiver(Participant):
             return
         pid = participant_missed(ring) or self.ring.registry.dead_producer()
         if pid:
-            raise ProducerDied(f"the producer with pid {pid} of ring {self.ring.name!r} died, and no other came after it; "
+            raise ProducerDied(f"the producer with pid {pid} of ring {self.ring.label} died, and no other came after it; "
                                f"{self.full_name()} has everything that was sent")
-        raise ProducersGone(f"the producers of ring {self.ring.name!r} have left, and {self.full_name()} has everything")
+        raise ProducersGone(f"the producers of ring {self.ring.label} have left, and {self.full_name()} has everything")
 
     cdef bint is_drained_for_good(self):
         """Has it everything, what dead members held included?"""
@@ -293,9 +293,9 @@ cdef class Receiver(Participant):
         """Raise what a kernel's code means; returns if the call can be made again."""
         self.check()                                    # a cut file reads as zeros
         if code == CORRUPT:
-            raise corrupt(self.own_fault(), self.ring.name)
+            raise corrupt(self.own_fault(), self.ring.label)
         if code == NO_CLAIM_LEFT:
-            raise TooManyViews(f"this member of {self.full_name()} holds {CLAIMS - 1} ranges of records of ring {self.ring.name!r} apart "
+            raise TooManyViews(f"this member of {self.full_name()} holds {CLAIMS - 1} ranges of records of ring {self.ring.label} apart "
                                f"from each other, which is the most; release some views first")
 
     # ---- filled in by the ports ----------------------------------------------------------------------------------

@@ -7,13 +7,14 @@ from shmring.mapping cimport Mapping
 
 
 # CorruptRing, from the facts that the kernel left.
-cdef object corrupt(Fault* fault, object name)
+cdef object corrupt(Fault* fault, str label)
 
 
 cdef class Registry:
     cdef RingMap* map               # the ring's, which owns this and lives longer
     cdef int fd                     # the ring's descriptor of the segment; -1 once the ring is closed
-    cdef object name                # the ring's, for messages
+    cdef object name                # the ring's
+    cdef str label                  # the ring's: what messages call it
     cdef bytes uuid                 # the ring's
     cdef Mapping data               # the data area, writable; mapped when something dead has to be cleaned up there
     cdef bint has_news              # something was cleaned up, and sleepers were not told yet

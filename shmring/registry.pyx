@@ -46,7 +46,7 @@ ROLES = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "o
 # thread must not wait for itself. In a child that it forked: for which rings the parent held it, and may wait for us.
 holders = {}
 interrupted = set()
-BUSY = "ring {!r}: its tables are being changed by the very thread that {}"
+BUSY = "ring {}: its tables are being changed by the very thread that {}"
 
 
 def _after_fork_in_child():
@@ -68,8 +68,8 @@ def close_lock_descriptor(int fd):
         close_file(fd)
 
 
-cdef object corrupt(Fault* fault, object name):
-    return CorruptRing(f"ring {name!r}: impossible value {fault.value:#x} at offset {fault.offset:#x} of the segment, where "
+cdef object corrupt(Fault* fault, str label):
+    return CorruptRing(f"ring {label}: impossible value {fault.value:#x} at offset {fault.offset:#x} of the segment, where "
                        f"{fault.limit:#x} was to be agreed with; the memory was damaged by somebody else")
 
 
@@ -86,7 +86,7 @@ cdef class TableLock:
         if holders.get(registry.uuid) == get_ident():
             if not self.wait:
                 return False
-            raise RuntimeError(BUSY.format(registry.name, "this signal handler or finalizer interrupted"))
+            raise RuntimeError(BUSY.format(registry.label, "this signal handler or finalizer interrupted"))
         self.fd = registry.open_lock_descriptor()
         try:
             if registry.wait_for_lock(self.fd, self.wait and registry.uuid not in interrupted):
@@ -96,7 +96,7 @@ cdef class TableLock:
                 registry.end_half_made_groups()
                 return True
             if self.wait:
-                raise RuntimeError(BUSY.format(registry.name, "forked this process, from a signal handler or finalizer"))
+                raise RuntimeError(BUSY.format(registry.label, "forked this process, from a signal handler or finalizer"))
         except BaseException:
             self.release()
             raise
@@ -143,7 +143,7 @@ cdef class Registry:
             fd = open_file(path, O_RDWR | O_CLOEXEC)
         if fd < 0:
             code = last_error
-            raise mapping_error(code, f"open ring {self.name!r} once more, for a lock", self.name,
+            raise mapping_error(code, f"open ring {self.label} once more, for a lock", self.name,
                                 MappingError if code == ENOENT else None, "/proc is not mounted" if code == ENOENT else "")
         lock_descriptors.add(fd)
         return fd
@@ -156,7 +156,7 @@ cdef class Registry:
             if result == 0 or (not wait and result in (-EAGAIN, -EACCES)):
                 return result == 0
             if result != -EINTR:
-                raise OSError(-result, f"ring {self.name!r}: cannot lock its tables: {os.strerror(-result)}")
+                raise OSError(-result, f"ring {self.label}: cannot lock its tables: {os.strerror(-result)}")
             PyErr_CheckSignals()
 
     def end_half_made_groups(self):
@@ -187,12 +187,12 @@ cdef class Registry:
         for label, asked, made in (("ephemeral", ephemeral, bool(flags & GROUP_EPHEMERAL)),
                                    ("redeliver", redeliver, not flags & GROUP_DROP)):
             if asked is not None and bool(asked) != made:
-                raise ValueError(f"group {name!r} of ring {self.name!r} exists with {label}={made}, asked was {asked}")
+                raise ValueError(f"group {name!r} of ring {self.label} exists with {label}={made}, asked was {asked}")
         if (exclusive or flags & GROUP_EXCLUSIVE) and group_count(self.map, found, 0xffffffff):
-            raise MemberTaken(errno.EAGAIN, f"group {name!r} of ring {self.name!r} is read by {self.describe_members(found)}; "
+            raise MemberTaken(errno.EAGAIN, f"group {name!r} of ring {self.label} is read by {self.describe_members(found)}; "
                                             f"exclusive=True, there or here, allows only one")
         if group_check(self.map, found, self.lately(), &fault) != OK:
-            raise corrupt(&fault, self.name)
+            raise corrupt(&fault, self.label)
         return found
 
     cdef uint32_t make_group(self, str name, uint32_t flags, bint latest) except? 0xffffffff:
@@ -209,18 +209,18 @@ cdef class Registry:
                 doorbell_ring_all(self.map)         # while it was being made, it held producers back at a lower place
                 return number
         names = ", ".join([self.group_name(number) for number in range(self.map.n_groups)])
-        raise TooManyGroups(f"ring {self.name!r} has its {self.map.n_groups} groups already ({names}); remove one with "
+        raise TooManyGroups(f"ring {self.label} has its {self.map.n_groups} groups already ({names}); remove one with "
                             f"remove_group or create the ring with a larger max_groups")
 
     cdef remove_group(self, str name):
         found = self.find_group(name)
         if found is None:
-            raise KeyError(f"ring {self.name!r} has no group {name!r}")
+            raise KeyError(f"ring {self.label} has no group {name!r}")
         self.repair()
         if self.find_group(name) is None:
             return                                  # it was ephemeral, and went with the last of its members
         if group_count(self.map, found, 0xffffffff):
-            raise MemberTaken(f"group {name!r} of ring {self.name!r} is read by {self.describe_members(found)}")
+            raise MemberTaken(f"group {name!r} of ring {self.label} is read by {self.describe_members(found)}")
         self.end_group(found)
 
     cdef end_group(self, uint32_t number):
@@ -246,7 +246,7 @@ cdef class Registry:
         if others and not group_is_settled(self.map, number):
             refused = group_share(self.map, number)
             if refused:
-                raise MemberTaken(f"group {self.group_name(number)!r} of ring {self.name!r} is read by {self.describe_members(number)}, "
+                raise MemberTaken(f"group {self.group_name(number)!r} of ring {self.label} is read by {self.describe_members(number)}, "
                                   f"and cannot be shared: the kernel refuses membarrier(2): {os.strerror(-refused)}")
         elif not others:
             group_unshare(self.map, number)
@@ -348,7 +348,7 @@ cdef class Registry:
                 from shmring import news
             except (ImportError, OSError):
                 return              # its files cannot be read, say: whoever waits for a message has nothing to do with that
-            news.log_deaths(self.name, found)
+            news.log_deaths(self.name, self.label, found)
 
     cdef bint is_alive(self, uint32_t number) except -1:
         """Does the participant in slot `number` live? Its lock tells; where it cannot tell more, its pid does."""

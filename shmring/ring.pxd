@@ -16,6 +16,7 @@ cdef check_timeout(object timeout)
 
 cdef class Ring:
     cdef readonly object name       # as the creator or opener gave it; None for an anonymous ring
+    cdef readonly str label         # what messages call it
     cdef readonly object content    # what its creator said the messages are
     cdef readonly bint readonly
     cdef bint is_closed

@@ -24,6 +24,7 @@ from shmring.registry cimport Registry, corrupt
 
 from shmring import evidence
 from shmring.errors import Error, LayoutMismatch
+from shmring.naming import label_of
 
 cdef enum:
     POPULATED_BYTES = 64 << 20      # a larger data area is mapped page by page, as it is touched
@@ -111,12 +112,13 @@ cdef class Ring:
         cdef Mapping first
         self.fd = fd
         self.name = name
+        self.label = label_of(name, fd)
         self.readonly = readonly
         self.participants = weakref.WeakSet()
         try:
             size = os.fstat(fd).st_size
             if size < <int64_t> sizeof(Identity):
-                raise LayoutMismatch(f"{name!r} is no ring: it has {size} bytes, a ring has at least "
+                raise LayoutMismatch(f"{self.label} is no ring: it has {size} bytes, a ring has at least "
                                      f"{segment_size(MIN_CAPACITY, 1, 1)}")
             with Mapping.from_fd(fd, sizeof(Identity), access="read") as first:
                 self.raise_attach(layout_attach(&self.map, first.address, size, &fault), &fault)
@@ -126,6 +128,7 @@ cdef class Ring:
             self.registry.map = &self.map
             self.registry.fd = fd
             self.registry.name = name
+            self.registry.label = self.label
             self.registry.uuid = PyBytes_FromStringAndSize(<char*> (<Identity*> self.map.control).uuid, 16)
             self.registry.found = []
             self.content = bytes((<Identity*> self.map.control).content[:CONTENT_BYTES]).split(b"\0")[0].decode("utf-8", "replace")
@@ -138,15 +141,15 @@ cdef class Ring:
 
     cdef raise_attach(self, int code, Fault* fault):
         if code == NOT_A_RING:
-            raise LayoutMismatch(f"{self.name!r} is no ring: it begins with {fault.value:#x}, a ring with {fault.limit:#x}")
+            raise LayoutMismatch(f"{self.label} is no ring: it begins with {fault.value:#x}, a ring with {fault.limit:#x}")
         if code == NOT_READY:
-            raise LayoutMismatch(f"{self.name!r} was never finished by whoever made it; remove it with shmring.unlink")
+            raise LayoutMismatch(f"{self.label} was never finished by whoever made it; remove it with shmring.unlink")
         if code == OTHER_LAYOUT:
             what = "layout version" if fault.offset == 8 else "layout signature"
-            raise LayoutMismatch(f"{self.name!r} has {what} {fault.value:#x}, this shmring reads and writes {fault.limit:#x}; "
+            raise LayoutMismatch(f"{self.label} has {what} {fault.value:#x}, this shmring reads and writes {fault.limit:#x}; "
                                  f"use the same version on both sides")
         if code == CORRUPT:
-            raise corrupt(fault, self.name)
+            raise corrupt(fault, self.label)
 
     # ---- handles -------------------------------------------------------------------------------------------------
 
@@ -287,7 +290,7 @@ cdef class Ring:
         if self.is_closed:
             return
         if self.exports:
-            raise BufferError(f"ring {self.name!r}: {self.exports} buffers of claims or views are still in use (arrays made from "
+            raise BufferError(f"ring {self.label}: {self.exports} buffers of claims or views are still in use (arrays made from "
                               f"them count); closing would unmap them")
         self.is_closed = True
         for participant in list(self.participants):
@@ -311,8 +314,8 @@ cdef class Ring:
 
     def __repr__(self):
         if self.is_closed:
-            return f"<shmring.Ring {self.name!r}, closed>"
-        return f"<shmring.Ring {self.name!r}, {self.capacity} bytes>"
+            return f"<shmring.Ring {self.label}, closed>"
+        return f"<shmring.Ring {self.label}, {self.capacity} bytes>"
 
     def __reduce__(self):
         # Not imported with the module: it takes longer than all of shmring, and whoever spawns children has it already.
@@ -375,7 +378,7 @@ cdef class Ring:
 
     cdef check_open(self):
         if self.is_closed:
-            raise ValueError(f"ring {self.name!r} is closed")
+            raise ValueError(f"ring {self.label} is closed")
 
     cdef pin(self):
         self.check_open()
@@ -397,7 +400,7 @@ cdef class Ring:
     cdef check_writable(self):
         self.check_open()
         if self.readonly:
-            raise ValueError(f"ring {self.name!r} is open for reading only")
+            raise ValueError(f"ring {self.label} is open for reading only")
 
     cdef bint is_allocated(self) except -1:
         """May the data area be mapped in one go? A first lap that takes a page fault for every 4 KiB of both copies is several

@@ -43,7 +43,7 @@ cdef class Sender(Participant):
         cdef uint32_t holder = participant_sole(&self.ring.map)
         cdef bint single = not self.ring.map.is_multi
         if single and holder and self.ring.registry.is_alive(holder - 1):
-            raise ProducerTaken(errno.EAGAIN, f"ring {self.ring.name!r} is for a single producer and has one: "
+            raise ProducerTaken(errno.EAGAIN, f"ring {self.ring.label} is for a single producer and has one: "
                                               f"{self.ring.registry.describe(holder - 1)}")
         self.take_slot(ROLE_PRODUCER, 0xffffffff, 0)
         self.writer.ring = self.ring.map
@@ -53,7 +53,7 @@ cdef class Sender(Participant):
         self.writer.must_fence = self.short_slices
         self.writer.max_message = self.ring.max_message
         if produce_start(&self.writer) != OK:
-            raise corrupt(&self.writer.fault, self.ring.name)
+            raise corrupt(&self.writer.fault, self.ring.label)
         if single:
             participant_set_sole(&self.ring.map, self.number + 1)
         participant_count_producer(&self.ring.map)
@@ -125,26 +125,26 @@ cdef class Sender(Participant):
                 yield_slice()
             PyErr_CheckSignals()
         if self.is_busy and not self.is_closed and self.pid == os.getpid():
-            raise ClaimOpen(f"this producer of ring {self.ring.name!r} has an open claim; commit or abort it first")
+            raise ClaimOpen(f"this producer of ring {self.ring.label} has an open claim; commit or abort it first")
         if self.epoch != process_epoch:
             self.check()
         if shutdown_has_begun(&self.writer.ring):
-            raise ShutDown(f"ring {self.ring.name!r} was shut down")
+            raise ShutDown(f"ring {self.ring.label} was shut down")
 
     cdef raise_code(self, int code, uint64_t length):
         if code == TOO_LARGE:
-            raise MessageTooLarge(f"a message of {length} bytes cannot fit into ring {self.ring.name!r}: its largest has "
+            raise MessageTooLarge(f"a message of {length} bytes cannot fit into ring {self.ring.label}: its largest has "
                                   f"{self.writer.max_message} (capacity {self.writer.ring.capacity})")
         self.check()                                    # a cut file reads as zeros
-        raise corrupt(&self.writer.fault, self.ring.name)
+        raise corrupt(&self.writer.fault, self.ring.label)
 
     cdef raise_full(self, uint64_t length):
         """TimeoutError that names who is in the way."""
         if produce_is_bounded(&self.writer):
-            raise TimeoutError(f"ring {self.ring.name!r} has {self.writer.most} messages in flight, as many as are allowed; "
+            raise TimeoutError(f"ring {self.ring.label} has {self.writer.most} messages in flight, as many as are allowed; "
                                f"its group 'default' has not received them")
         behind = self.ring.registry.describe_obstacles(record_span(length, self.writer.ring.align))
-        raise TimeoutError(f"ring {self.ring.name!r} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
+        raise TimeoutError(f"ring {self.ring.label} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
                            f"{'; '.join(behind) or 'room came this moment'}")
 
     def drain(self, timeout=None):
@@ -167,7 +167,7 @@ cdef class Sender(Participant):
         if not writer_is_drained(&self.writer, capacity) and (
                 deadline == NO_WAIT or not self.wait_for(writer_is_drained, &self.writer, capacity, deadline)):
             behind = self.ring.registry.describe_obstacles(capacity)
-            raise TimeoutError(f"ring {self.ring.name!r} is not empty: {'; '.join(behind) or 'until this moment'}")
+            raise TimeoutError(f"ring {self.ring.label} is not empty: {'; '.join(behind) or 'until this moment'}")
         self.look_up()
         tail = gate_tail(&self.writer.ring, self.writer.tail.position) if self.writer.ring.is_multi else self.writer.position
         if gate_scan(&self.writer.ring, tail, tail, &gate, &self.writer.fault) != OK:      # damage ends the wait, too

@@ -203,7 +203,7 @@ cdef class ObservedView:
         """Read-only memoryview of the message. Raises Lapped if the producers have overtaken it already."""
         self.check_open()
         if not self.valid:
-            raise Lapped(f"ring {self.owner.ring.name!r}: the producers have written over the record at {self.position}")
+            raise Lapped(f"ring {self.owner.ring.label}: the producers have written over the record at {self.position}")
         if self.memory is None:
             self.memory = self.lease.lend()
         return self.memory
