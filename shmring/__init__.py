@@ -37,6 +37,7 @@ from shmring.errors import (
     UntrustedRing,
     WrongProcess,
 )
+from shmring.errors import Loading as _Loading
 from shmring.mapping import Mapping
 from shmring.policy import WaitPolicy
 from shmring.ring import Ring
@@ -126,11 +127,12 @@ _LATE = {
 def __getattr__(name):
     from importlib import import_module
 
-    if name in ("aio", "codecs"):
-        return import_module(f"shmring.{name}")
-    if name not in _LATE:
+    module = name if name in ("aio", "codecs") else _LATE.get(name)
+    if module is None:
         raise AttributeError(f"module 'shmring' has no attribute {name!r}")
-    return getattr(import_module(f"shmring.{_LATE[name]}"), name)
+    with _Loading(f"shmring.{module}"):
+        found = import_module(f"shmring.{module}")
+    return found if module == name else getattr(found, name)
 
 
 def __dir__():

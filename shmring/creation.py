@@ -380,8 +380,8 @@ def _make_anonymous(shape: _Shape, reserve: bool) -> Ring:
 def unlink(name: str | os.PathLike) -> None:
     """Remove a ring's name. Who has it open keeps using it; its memory goes with the last of them.
 
-    Damaged rings, and those of other versions of shmring, are removed as well: whatever begins as a ring does. A symbolic link is
-    removed itself, wherever it leads.
+    Damaged rings, and those of other versions of shmring, are removed as well: whatever begins as a ring does. Of a link
+    it is the link itself, wherever it leads.
 
     Raises
     ------

@@ -265,6 +265,28 @@ def mapping_error(
     return kind(code, text) if name is None else kind(code, text, name)
 
 
+class Loading:
+    """Around an import at its first use: where no descriptor is left it raises TooManyFiles. The dynamic loader's error is an
+    ImportError, as if something were not installed. The next attempt may succeed.
+    """
+
+    __slots__ = ("part",)
+
+    def __init__(self, part: str) -> None:
+        self.part = part
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, (ImportError, OSError)):
+            try:
+                os.close(os.open("/", os.O_PATH | os.O_CLOEXEC))
+            except OSError as cause:
+                if cause.errno in (errno.EMFILE, errno.ENFILE):
+                    raise mapping_error(cause.errno, f"load {self.part}") from error
+
+
 def _advice_of(cause: type[MappingError]) -> str:
     if cause is TooManyMappings:
         return "unmap some, or raise /proc/sys/vm/max_map_count"

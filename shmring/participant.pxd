@@ -6,6 +6,10 @@ from shmring.ring cimport Ring
 from shmring.waiter cimport Waiter
 
 
+# shmring.aio, for who has a coroutine to hand out.
+cdef object aio()
+
+
 cdef class Participant(Waiter):
     cdef Mapping data               # keeps the data area mapped as long as this lives
     cdef int life_fd                # own open file description; holds the lock that proves life

@@ -27,7 +27,7 @@ from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport Waiter
 
 from shmring import evidence, policy as policies
-from shmring.errors import TooManyParticipants, WrongProcess
+from shmring.errors import Loading, TooManyParticipants, WrongProcess
 from shmring.registry import close_lock_descriptor
 
 cdef enum:
@@ -83,6 +83,19 @@ def leave_with_multiprocessing():
 
 cdef bint is_being_left(Participant participant):
     return participant.is_closed and participant.waiting and participant.slot != NULL and participant.pid == os.getpid()
+
+
+cdef object aio_module = None
+
+
+cdef object aio():
+    """shmring.aio, loaded when first needed."""
+    global aio_module
+    if aio_module is None:
+        with Loading("shmring.aio"):
+            import shmring.aio
+        aio_module = shmring.aio
+    return aio_module
 
 
 cdef class Participant(Waiter):
@@ -219,7 +232,8 @@ cdef class Participant(Waiter):
         that sleeps. No thread where io_uring can wait for futexes (Linux 6.7), else one for 127 handles: `shmring.aio.backend`.
         An observer of a ring that is open for reading only cannot be woken: its descriptor becomes readable every 1 to 10 ms.
         """
-        from shmring.watch import watch_of
+        with Loading("shmring.watch"):
+            from shmring.watch import watch_of
         return watch_of(self).publish()
 
     cdef departing(self):

@@ -17,6 +17,7 @@ from shmring._core.produce cimport (produce_abort, produce_finish, produce_is_op
 from shmring._core.record cimport record_span
 from shmring._core.reserve cimport MOST_MESSAGES
 from shmring._core.shutdown cimport shutdown_is_seen
+from shmring.participant cimport aio
 from shmring.ring cimport Ring, check_timeout, deadline_after
 from shmring.sender cimport STALE, Sender
 from shmring.sigbus cimport process_epoch
@@ -197,21 +198,18 @@ cdef class Producer(Sender):
 
         Cost: as send, and a coroutine. See `fileno` for how it is woken.
         """
-        from shmring.aio import send
-        return send(self, message)
+        return aio().send(self, message)
 
     def asend_obj(self, obj):
         """Send an object from a coroutine. As asend and send_obj; it is packed anew each time that there may be room."""
-        from shmring.aio import send_obj
-        return send_obj(self, obj)
+        return aio().send_obj(self, obj)
 
     def asend_many(self, messages):
         """Send messages in order, as asend and send_many. Returns their number.
 
         If it is cancelled or one of them is refused, those before are sent; the exception's attribute `sent` says how many.
         """
-        from shmring.aio import send_many
-        return send_many(self, messages)
+        return aio().send_many(self, messages)
 
     def reserve(self, Py_ssize_t nbytes, timeout=None):
         """Room for a message of up to `nbytes` bytes, to be written in place: a `Claim`. Parameters and errors as send.

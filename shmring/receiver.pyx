@@ -9,7 +9,7 @@ from shmring._core.membership cimport (participant_any_producer, participant_mis
                                        participant_role)
 from shmring._core.shutdown cimport shutdown_has_begun
 from shmring._core.snapshot cimport snapshot_tail
-from shmring.participant cimport Participant
+from shmring.participant cimport Participant, aio
 from shmring.registry cimport Registry, corrupt
 from shmring.ring cimport FOR_EVER, NO_WAIT, check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
@@ -42,18 +42,6 @@ cdef check_start(object start):
 cdef bint is_no_fault(object error):
     """Of the message: Ctrl-C, say, or no memory. It is kept, to be unpacked another time."""
     return not isinstance(error, Exception) or isinstance(error, MemoryError)
-
-
-cdef object aio_module = None
-
-
-cdef object aio():
-    """shmring.aio, loaded when first needed."""
-    global aio_module
-    if aio_module is None:
-        import shmring.aio
-        aio_module = shmring.aio
-    return aio_module
 
 
 cdef class Receiver(Participant):

@@ -23,7 +23,7 @@ from shmring.mapping cimport Mapping
 from shmring.registry cimport Registry, corrupt
 
 from shmring import evidence
-from shmring.errors import Error, LayoutMismatch
+from shmring.errors import Error, LayoutMismatch, Loading
 from shmring.naming import label_of
 
 cdef enum:
@@ -172,7 +172,8 @@ cdef class Ring:
         ValueError
             The ring is closed, or open for reading only.
         """
-        from shmring.producer import Producer
+        with Loading("shmring.producer"):
+            from shmring.producer import Producer
         return Producer(self, wait)
 
     def consumer(self, group="default", *, start="earliest", lossy=False, ephemeral=None, redeliver=None,
@@ -214,12 +215,14 @@ cdef class Ring:
             A bad argument; the group exists and is made differently; the ring is closed, or open for reading only and the
             consumer is no observer.
         """
-        from shmring.consumer import Consumer
         if lossy:
             if ephemeral or redeliver or exclusive:
                 raise ValueError("ephemeral, redeliver and exclusive are for groups; an observer (lossy=True) belongs to none")
-            from shmring.observer import Observer
+            with Loading("shmring.observer"):
+                from shmring.observer import Observer
             return Observer(self, start, end_with_producers, wait)
+        with Loading("shmring.consumer"):
+            from shmring.consumer import Consumer
         return Consumer(self, group, start, ephemeral, redeliver, exclusive, end_with_producers, wait)
 
     def remove_group(self, str name):
@@ -276,7 +279,8 @@ cdef class Ring:
             Count every message that a group lags behind, which takes a pass over their headers. False: look at some thousand of
             them at most and guess the rest (`lag_is_exact` tells), for who looks often or at large rings.
         """
-        from shmring.stats import collect
+        with Loading("shmring.stats"):
+            from shmring.stats import collect
         return collect(self, exact)
 
     def close(self):

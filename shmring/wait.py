@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from shmring.errors import Loading
+
 TYPE_CHECKING = False  # typing.TYPE_CHECKING without importing typing, which takes longer than all of shmring
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from shmring.consumer import Consumer
     from shmring.producer import Producer
+
+_wait_any = None  # of shmring.waitv, once it is needed
 
 
 def wait(handles: Iterable[Consumer | Producer], timeout: float | None = None) -> list:
@@ -36,12 +40,15 @@ def wait(handles: Iterable[Consumer | Producer], timeout: float | None = None) -
     Cost: no thread, no descriptor; one futex_waitv call per sleep. Where the kernel has none (Linux before 5.16), or a seccomp
     filter refuses it, a look every millisecond.
     """
-    from shmring.waitv import wait_any
+    global _wait_any
+    if _wait_any is None:
+        with Loading("shmring.waitv"):
+            from shmring.waitv import wait_any as _wait_any
 
     if hasattr(handles, "fileno") or hasattr(handles, "_under"):
         raise TypeError(f"shmring.wait takes a list of handles: [handle], not {handles!r} alone")
     handles = list(handles)
     under = [getattr(each, "_under", each) for each in handles]  # of arrays: what takes their messages
     begun = [each for each in handles if getattr(each, "_has_rest", False)]
-    ready = wait_any(under, 0 if begun else timeout)
+    ready = _wait_any(under, 0 if begun else timeout)
     return [each for each, below in zip(handles, under, strict=True) if below in ready or each in begun]

@@ -29,6 +29,8 @@ from shmring.participant cimport Participant
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport FIRST_DOUBT_NS, FIRST_LOOK_NS, LONGEST_DOUBT_NS, SHORT_SLICE_NS
 
+from shmring.errors import Loading
+
 cdef enum:
     MOST_ATTEMPTS = 100             # words that change under a wait that begins, before whoever asked has to look again
     SLICES = 10                     # a wait goes on for so many slices, at the end, before it looks again
@@ -57,12 +59,16 @@ def use(name):
 def backend():
     """`shmring.aio.backend`."""
     global chosen
+    cdef int error
     if chosen is None:
         asked = os.environ.get("SHMRING_AIO")
         if asked:
             use(asked)
         else:
-            chosen = "io_uring" if uring_probe() == 0 else "thread"
+            error = uring_probe()
+            if error == -EMFILE or error == -ENFILE:
+                return "io_uring"                       # nobody knows: who makes a watch now gets that error
+            chosen = "io_uring" if error == 0 else "thread"
     return chosen
 
 
@@ -93,7 +99,8 @@ cdef Watch make_watch(str name):
         except OSError as error:    # ENOMEM: no memory for it; EPERM: a seccomp filter that came later; ...
             if error.errno in (EMFILE, ENFILE):
                 raise
-    from shmring.sleeper import ThreadWatch
+    with Loading("shmring.sleeper"):
+        from shmring.sleeper import ThreadWatch
     watch = ThreadWatch()
     watch.start()
     return watch

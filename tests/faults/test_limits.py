@@ -235,3 +235,63 @@ def test_a_process_that_locks_all_its_memory_is_told_about_its_limit(unique_name
     for line in ("True True", "True", "True True", "True", "small"):
         other.expect(line)
     other.finish()
+
+
+LATE = {
+    "arecv": "rx.arecv()", "arecv_many": "rx.arecv_many(2)", "arecv_obj": "rx.arecv_obj()", "anext": "rx.__anext__()",
+    "asend": "tx.asend(b'')", "asend_obj": "tx.asend_obj(1)", "asend_many": "tx.asend_many([b''])", "fileno": "rx.fileno()",
+    "wait": "shmring.wait([tx])", "stats": "ring.stats()", "observer": "ring.consumer(lossy=True)", "aio": "shmring.aio",
+    "queue": "shmring.Queue(capacity=4096)", "backend": "shmring.aio.backend()",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("call", LATE.values(), ids=LATE)
+def test_what_is_loaded_late_says_that_no_descriptor_is_left_and_works_once_there_is(peer, call):
+    """It was an ImportError, of the dynamic loader, in the middle of a program that had everything installed."""
+    other = peer(
+        """
+        import resource
+        ring = shmring.anonymous(4096)
+        tx, rx = ring.producer(), ring.consumer()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        call = eval("lambda: " + sys.argv[1], globals())
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            call()
+        except Exception as error:
+            caught = error
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        say(type(caught).__name__, caught.errno, isinstance(caught, OSError), "cannot load shmring." in str(caught))
+        made = call()
+        if hasattr(made, "close"): made.close()
+        say("made")
+        """,
+        call,
+    )
+    assert other.hear().split() == ["TooManyFiles", "24", "True", "True"]
+    other.expect("made")
+    other.finish()
+
+
+def test_without_a_free_descriptor_nobody_learns_that_io_uring_cannot_wait(peer):
+    """It was taken for refused, and every handle of the process had a thread to wait for it from then on."""
+    found = peer("say(shmring.aio.backend())")
+    usual = found.hear()
+    found.finish()
+    other = peer(
+        """
+        import resource
+        from shmring import aio
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        ring = shmring.anonymous(4096)
+        rx = ring.consumer()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try: rx.fileno()
+        except OSError as error: say(error.errno)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        say(aio.backend())
+        """
+    )
+    other.expect("24")
+    other.expect(usual)
+    other.finish()

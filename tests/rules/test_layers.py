@@ -59,7 +59,7 @@ GRAPH = {
     "waiter": {"_core", "policy", "ring", "sigbus"},
     "participant": {"_core", "errors", "evidence", "mapping", "policy", "registry", "ring", "sigbus", "waiter"},
     "sender": {"_core", "errors", "participant", "registry", "ring", "sigbus", "waiter"},
-    "producer": {"_core", "errors", "ring", "sender", "sigbus", "view"},
+    "producer": {"_core", "errors", "participant", "ring", "sender", "sigbus", "view"},
     "receiver": {"_core", "errors", "participant", "registry", "ring", "sigbus", "waiter"},
     "view": {"_core", "errors", "participant", "ring", "sigbus"},
     "member": {"_core", "errors", "participant", "receiver", "registry", "ring", "sigbus", "view", "waiter"},
@@ -77,10 +77,10 @@ GRAPH = {
     "waitv": {"_core", "participant", "ring", "waiter"},
     "packed": set(),
     "counted": {"_core", "consumer", "errors", "packed", "producer", "receiver", "ring", "sigbus", "view"},
-    "watch": {"_core", "participant", "sigbus", "waiter"},
+    "watch": {"_core", "errors", "participant", "sigbus", "waiter"},
     "sleeper": {"_core", "participant", "waiter", "watch"},
     "creation": {"errors", "naming", "ring", "trust"},
-    "wait": set(),
+    "wait": {"errors"},
     "": {"creation", "errors", "mapping", "policy", "ring", "wait"},
 }
 
@@ -89,7 +89,7 @@ LATE = {
     "consumer": {"objects"},
     "member": {"objects", "stats"},
     "observer": {"news", "objects"},
-    "participant": {"objects", "watch"},
+    "participant": {"aio", "objects", "watch"},
     "sender": {"objects"},
     "view": {"objects"},
     "registry": {"news"},
@@ -97,8 +97,6 @@ LATE = {
     "creation": {"array_ring", "backing", "magic"},
     "array_ring": {"array_consumer", "array_observer", "array_writer"},
     "wait": {"consumer", "producer", "waitv"},
-    "producer": {"aio"},
-    "receiver": {"aio"},
     "watch": {"sleeper"},
 }
 
