@@ -33,12 +33,13 @@ def wait(handles: Iterable[Consumer | Producer], timeout: float | None = None) -
     Raises
     ------
     ValueError
-        No handles, more than 128, a closed one, or an observer of a ring that is open for reading only, which nobody can wake.
+        No handles, more than 128, or a closed one.
     TypeError
         Something else; also a single consumer, as its messages are what iterating over it gives.
 
     Cost: no thread, no descriptor; one futex_waitv call per sleep. Where the kernel has none (Linux before 5.16), or a seccomp
-    filter refuses it, a look every millisecond.
+    filter refuses it, a look every millisecond. An observer of a ring that is open for reading only can be woken by nobody: as
+    long as there is one among the handles, the sleep ends every millisecond for a look, too.
     """
     global _wait_any
     if _wait_any is None:

@@ -1,5 +1,6 @@
 """Waiting for several handles at once: what is behind `shmring.wait`. One futex_waitv call sleeps on all their words; where the
-kernel has none (Linux before 5.16), or a seccomp filter refuses it, the wait looks every millisecond.
+kernel has none (Linux before 5.16), or a seccomp filter refuses it, the wait looks every millisecond. So it does where a handle
+is among them that nobody can wake: an observer of a ring that is open for reading only, which cannot say that it sleeps.
 """
 
 import os
@@ -15,6 +16,8 @@ from shmring.participant cimport Participant
 from shmring.ring cimport deadline_after
 from shmring.waiter cimport LONGEST_DOUBT_NS, FIRST_DOUBT_NS, SHORT_SLICE_NS
 
+from shmring.errors import ProducerDied, ProducersGone
+
 cdef bint is_refused = False            # futex_waitv, to this process
 
 
@@ -22,13 +25,9 @@ def wait_any(handles, timeout):
     """`shmring.wait`: see there."""
     cdef int64_t deadline = deadline_after(timeout)
     cdef list participants = list(handles)
-    cdef int64_t doubt_at = 0, doubt_ns = FIRST_DOUBT_NS
     cdef Participant each
-    cdef int round
     for each in participants:
         each.check()
-        if each.slot == NULL:
-            raise ValueError(f"an observer of a ring that is open for reading only cannot be woken: {each!r}; receive with a timeout")
     if not participants:
         raise ValueError("nothing to wait for")
     if len(participants) > <int> WAITV_MAX:
@@ -36,9 +35,25 @@ def wait_any(handles, timeout):
     for each in participants:
         if each.is_watched:
             each.watch.step_aside()
+    ready = ready_ones(participants)
+    if ready or deadline == 0:
+        return ready
+    for each in participants:
+        each.waiting += 1                   # whoever closes it meanwhile leaves it mapped until we are gone
+    try:
+        return wait_mapped(participants, deadline)
+    finally:
+        for each in participants:
+            each.end_wait()
+
+
+cdef list wait_mapped(list participants, int64_t deadline):
+    """The same, while none of them can be unmapped."""
+    cdef int64_t doubt_at = 0, doubt_ns = FIRST_DOUBT_NS
+    cdef int round
     for round in range(200):
         ready = ready_ones(participants)
-        if ready or deadline == 0:
+        if ready:
             return ready
         pause()
     while True:
@@ -52,10 +67,25 @@ def wait_any(handles, timeout):
         if now_ns() >= doubt_at:
             doubt_ns = min(2 * doubt_ns, LONGEST_DOUBT_NS)
             doubt_at = 0
-            for each in participants:
-                each.repair_quietly()
-                if each.is_blocked() and not each.ready_check()(each.ready_state(), each.ready_argument()):
-                    each.doubt()
+            ready = look_after(participants)
+            if ready:
+                return ready
+
+
+cdef list look_after(list participants):
+    """Bury the dead, and doubt. Returns handles that have learned only by that, of a ring that they may not write to, that nothing
+    more comes: their next call says so.
+    """
+    cdef Participant each
+    cdef list ended = []
+    for each in participants:
+        each.repair_quietly()
+        if each.is_blocked() and not each.ready_check()(each.ready_state(), each.ready_argument()):
+            try:
+                each.doubt()
+            except (ProducerDied, ProducersGone):
+                ended.append(each)
+    return ended
 
 
 cdef bint any_blocked(list participants):
@@ -74,9 +104,8 @@ cdef list ready_ones(list participants):
 cdef list park_any(list participants, int64_t deadline):
     """One time slice of sleep on all their words in one futex_waitv call."""
     global is_refused
-    cdef unsigned count = len(participants)
-    cdef unsigned index
-    cdef Waitv* waiters = <Waitv*> malloc(count * sizeof(Waitv))
+    cdef unsigned count = 0                 # of those that can be woken
+    cdef Waitv* waiters = <Waitv*> malloc(len(participants) * sizeof(Waitv))
     cdef Participant each
     cdef int64_t slice_ns = 1 << 62
     cdef int64_t until
@@ -85,17 +114,19 @@ cdef list park_any(list participants, int64_t deadline):
     if waiters == NULL:
         raise MemoryError
     try:
-        for index in range(count):
-            each = participants[index]
+        for each in participants:
             each.check()
-            each.waiting += 1
+            if each.slot == NULL:
+                slice_ns = min(slice_ns, SHORT_SLICE_NS)
+                continue
             each.arm()
-            waiters[index].value = each.begin_park(each.ready_argument())
+            waiters[count].value = each.begin_park(each.ready_argument())
             begun.append(each)
             slice_ns = min(slice_ns, SHORT_SLICE_NS if each.short_slices else each.slice_ns)
-            waiters[index].address = <uint64_t> each.own_word()
-            waiters[index].flags = FUTEX2_SIZE_U32
-            waiters[index].reserved = 0
+            waiters[count].address = <uint64_t> each.own_word()
+            waiters[count].flags = FUTEX2_SIZE_U32
+            waiters[count].reserved = 0
+            count += 1
         ready = ready_ones(participants)
         if ready:
             return ready
@@ -103,11 +134,11 @@ cdef list park_any(list participants, int64_t deadline):
             if each.is_too_late():
                 return ready
         until = min(deadline, now_ns() + slice_ns)
-        if not is_refused:
+        if count and not is_refused:
             with nogil:
                 result = futex_waitv(waiters, count, until)
             is_refused = result == -ENOSYS or result == -EPERM
-        if is_refused:                      # our bits are set: who notifies takes us for sleepers, which costs it a wake
+        if is_refused or not count:         # if refused, our bits are set: who notifies takes us for sleepers, which costs it a wake
             result = 0
             until = min(until, now_ns() + SHORT_SLICE_NS)
             with nogil:
@@ -116,7 +147,6 @@ cdef list park_any(list participants, int64_t deadline):
         free(waiters)
         for each in begun:
             each.end_park()
-            each.end_wait()
     if result < 0 and result not in (-EAGAIN, -EINTR, -ETIMEDOUT):
         raise OSError(-result, f"shmring.wait: futex_waitv: {os.strerror(-result)}")
     return ready_ones(participants)

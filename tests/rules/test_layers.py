@@ -74,7 +74,7 @@ GRAPH = {
     "array_ring": {"errors", "naming"},
     "stats": {"_core", "member", "ring", "snapshot", "view"},
     "examine": {"_core", "ring", "snapshot"},
-    "waitv": {"_core", "participant", "ring", "waiter"},
+    "waitv": {"_core", "errors", "participant", "ring", "waiter"},
     "packed": set(),
     "counted": {"_core", "consumer", "errors", "packed", "producer", "receiver", "ring", "sigbus", "view"},
     "watch": {"_core", "errors", "participant", "sigbus", "waiter"},
