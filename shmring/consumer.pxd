@@ -12,7 +12,7 @@ cdef enum:
 
 @final
 cdef class Consumer(Member):
-    cdef View peek_made(self, object timeout, object codec, list made)
+    cdef View peek_made(self, object timeout, object codec, list made, bint borrow=*)
     cdef View take_view(self, int* code)
     cdef int read_some(self, list messages, Py_ssize_t limit, uint64_t longest) except? -100
     cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes, uint64_t longest) except? -100

@@ -217,31 +217,48 @@ cdef class Consumer(Member):
         timeout : float or None
             As for recv.
         out : numpy.ndarray or None
-            Copy it into this one, which must have the same type and shape (ValueError; the message is received all the same), and
-            return that. A large new array costs more than the copy: its pages are new, too.
+            Copy it into this one, which must have the same type and shape, and return that. A large new array costs more than
+            the copy: its pages are new, too.
 
         Raises
         ------
+        ValueError
+            `out` has another type or shape (the text has both), and the message was put back: it is the next one that this consumer
+            gets (its views say redelivered), and no other member's, unless this one leaves. Or `out` is read-only.
+        TypeError
+            `out` is no numpy.ndarray.
         CodecError
             The message is no array (it is received all the same), or the ring's content names another codec than "ndarray".
         As recv otherwise.
 
         Cost: one copy of the elements.
         """
+        cdef View view
+        cdef list made = []
         codec = self.arrays()
-        with self.peek(timeout) as view:
-            if out is None:
-                return codec.unpack(view.data)
-            return load_objects().array_into(codec.unpack(view.data, borrow=True), out)
+        if out is not None and not getattr(getattr(out, "flags", None), "writeable", False):
+            load_objects().check_out(out)               # raises
+        view = self.peek_made(timeout, codec, made, out is not None)
+        if out is None:
+            out = made[0]
+        else:
+            try:
+                load_objects().array_into(made.pop(), out)
+            except BaseException:
+                self.put_back(view)
+                raise
+        view.end()
+        return out
 
-    cdef View peek_made(self, object timeout, object codec, list made):
+    cdef View peek_made(self, object timeout, object codec, list made, bint borrow=True):
         cdef View view = self.peek(timeout)
         try:
-            obj = codec.unpack(view.data, borrow=True)
+            obj = codec.unpack(view.data, borrow=borrow)
             view.loan.holder = (obj.dtype, obj.shape) if codec is self.array_codec else type(obj)
             made.append(obj)
-        except BaseException:
-            view.end()
+        except BaseException as error:
+            obj = None                                  # its memory would keep the record
+            self.end_or_put_back(view, error)
             raise
         return view
 

@@ -3,7 +3,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.claim cimport Found, Reader
 from shmring.receiver cimport Receiver
-from shmring.view cimport Loan
+from shmring.view cimport Loan, View
 
 
 # Messages that were received together: shmring.nogil. Opaque; some 2 KiB.
@@ -30,6 +30,8 @@ cdef class Member(Receiver):
     cdef bytes take_carefully(self, int* code, uint64_t longest)
     cdef int find(self, uint64_t longest, uint64_t* position, uint64_t* length, int* entry) except? -100
     cdef let_go(self, int entry, uint64_t length)
+    cdef put_back(self, View view)
+    cdef end_or_put_back(self, View view, object error)
     cdef int claim_some(self, uint64_t limit, uint64_t most_bytes, uint64_t longest, Found* found) except? -100
     cdef int await_batch(self, Batch* batch, uint64_t limit, int64_t deadline) except -1 with gil
     cdef int end_batch(self, Batch* batch) except -1 with gil

@@ -12,23 +12,24 @@ from shmring._core.atomic cimport u32
 from shmring._core.claim cimport (Found, Reader, claim_and_note, claim_count, claim_count_all, claim_find, claim_has_data,
                                   claim_is_drained, claim_is_unfinished, claim_may_adopt, claim_release, claim_sees_record,
                                   claim_start, claim_walk, found_add, found_clear)
+from shmring._core.doorbell cimport WAKE_ALL, bell_ring
 from shmring._core.futex cimport now_ns, yield_slice
 from shmring._core.gate cimport gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.keep cimport claim_drop, claim_pending, claim_put_back, claim_take_pending
-from shmring._core.layout cimport (ATTENTION, EMPTY, GROUP_DROP, GROUP_EPHEMERAL, OK, PRODUCERS_OFFSET, ROLE_CONSUMER,
+from shmring._core.layout cimport (ATTENTION, EMPTY, GROUP_DROP, GROUP_EPHEMERAL, NONE, OK, PRODUCERS_OFFSET, ROLE_CONSUMER,
                                    RingMap, TOO_LARGE, Bell, Fault, layout_fault, mark_position)
 from shmring._core.linger cimport linger
 from shmring._core.membership cimport (group_count, group_flags, group_head_word, group_is_settled, group_set_settled,
                                        participant_join)
-from shmring._core.record cimport record_payload
+from shmring._core.record cimport record_payload, record_span
 from shmring._core.repair cimport adopt_own, repair_gap_has_owner
 from shmring._core.shutdown cimport shutdown_is_seen
-from shmring.receiver cimport STALE, Receiver, producers_are_gone
+from shmring.receiver cimport STALE, Receiver, is_no_fault, producers_are_gone
 from shmring.registry cimport Registry, corrupt
 from shmring.ring cimport Ring
 from shmring.sigbus cimport process_epoch
-from shmring.view cimport Loan
+from shmring.view cimport Loan, View
 from shmring.waiter cimport Ready
 
 from shmring.errors import BorrowedTooLong, ShutDown
@@ -162,6 +163,36 @@ cdef class Member(Receiver):
                 self.reader.deferred = ADOPT_LATER
             elif not self.reader.n_pending and claim_may_adopt(&self.reader):
                 self.reader.deferred = NEVER            # no entry is free: claim_drop asks again
+
+    cdef end_or_put_back(self, View view, object error):
+        """What was to be made of it could not be made: a fault of the message, which is received; or another one, and it comes again."""
+        if is_no_fault(error):
+            self.put_back(view)
+        else:
+            view.end()
+
+    cdef put_back(self, View view):
+        """End a view whose message the caller did not get: it comes next. It stays ours, as nobody else can be given it. Where
+        another thread has had what lies behind it meanwhile, in the same range, it is let go: else that one would come again, too.
+        """
+        cdef Loan loan = view.loan
+        cdef Reader* reader = &self.reader
+        cdef int entry = loan.entry
+        cdef uint64_t behind = loan.position + record_span(loan.size, reader.ring.align)
+        if view.owner is None:
+            return
+        if self.epoch != process_epoch:
+            self.check()
+        if reader.pending[entry] == behind or (reader.pending[entry] == NONE and reader.kept_end[entry] == behind):
+            reader.n_pending += reader.pending[entry] == NONE
+            reader.pending[entry] = loan.position
+            reader.messages -= 1
+            reader.bytes -= loan.size
+            if self.is_watched:
+                self.watch.step_aside()
+            if self.parked:
+                bell_ring(self.own_word(), WAKE_ALL)
+        view.end()
 
     # ---- for shmring.nogil: what is out of the ordinary -------------------------------------------------------------
 

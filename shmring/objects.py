@@ -177,14 +177,25 @@ def borrow_bytes(limit, capacity):
 # ---- arrays --------------------------------------------------------------------------------------------------------
 
 
+def check_out(out):
+    """Raise if no array can be copied into `out`, whatever comes."""
+    import numpy
+
+    if not isinstance(out, numpy.ndarray):
+        raise TypeError(f"out is a numpy.ndarray, not {type(out).__name__}")
+    if not out.flags.writeable:
+        raise ValueError("out cannot be written to")
+
+
 def array_into(array, out):
-    """Copy a received array into `out`, which must have its type and shape. Returns `out`."""
+    """Copy a received array into `out`, which must have its type and shape."""
     import numpy
 
     if out.dtype != array.dtype or out.shape != array.shape:
-        raise ValueError(f"the message is a {array.dtype} array of shape {array.shape}, out one of {out.dtype} and {out.shape}")
+        text = f"the message is a {array.dtype} array of shape {array.shape}, out one of {out.dtype} and {out.shape}"
+        del array  # the traceback would keep it, and with it its memory in the ring
+        raise ValueError(text)
     numpy.copyto(out, array)
-    return out
 
 
 # ---- batches -------------------------------------------------------------------------------------------------------

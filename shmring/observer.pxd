@@ -17,6 +17,7 @@ cdef class Observer(Receiver):
 
     cdef begin(self)
     cdef int go_to_latest(self) noexcept
+    cdef go_back(self, uint64_t behind, uint64_t length)
     cdef ObservedView take_view(self, int* code)
     cdef tell_lost(self)
     cdef int try_peek(self, char** payload, uint64_t* length) except? -100

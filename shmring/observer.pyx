@@ -20,6 +20,7 @@ from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport EMPTY, LAPPED, OK, ROLE_OBSERVER, Bell, Fault, RingMap
 from shmring._core.observe cimport (Watcher, observe_advance, observe_announce, observe_has_data, observe_is_drained, observe_is_whole,
                                     observe_jump, observe_latest, observe_peek, observe_start)
+from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_is_seen
 from shmring.receiver cimport STALE, Receiver, check_start, producers_are_gone
 from shmring.registry cimport corrupt
@@ -230,13 +231,26 @@ cdef class Observer(Receiver):
             self.await_data(deadline)
 
     def recv_array(self, timeout=None, *, out=None):
-        """The next message that is still in the ring, an array, as one with its own memory. As Consumer.recv_array; two copies."""
+        """The next message that is still in the ring, an array, as one with its own memory. As Consumer.recv_array; two copies.
+
+        After a ValueError for `out` the message is the next one again, unless the producers write over it first.
+        """
+        cdef bytes message
+        cdef uint64_t behind
         codec = self.arrays()
-        array = codec.unpack(self.recv(timeout), borrow=out is not None)
         if out is None:
-            return array
-        from shmring.objects import array_into
-        return array_into(array, out)
+            return codec.unpack(self.recv(timeout))
+        from shmring.objects import array_into, check_out
+        check_out(out)
+        message = self.recv(timeout)
+        behind = self.watcher.position
+        array = codec.unpack(message, borrow=True)
+        try:
+            array_into(array, out)
+        except ValueError:
+            self.go_back(behind, len(message))
+            raise
+        return out
 
     # ---- facts ---------------------------------------------------------------------------------------------------
 
@@ -272,6 +286,15 @@ cdef class Observer(Receiver):
             return None
         observe_advance(&self.watcher, length)
         return message
+
+    cdef go_back(self, uint64_t behind, uint64_t length):
+        """Before the message of `length` bytes that ends at `behind`, unless another thread has gone on since."""
+        if self.watcher.position != behind:
+            return
+        self.watcher.position -= record_span(length, self.watcher.ring.align)
+        self.watcher.number -= 1
+        self.watcher.messages -= 1
+        self.watcher.bytes -= length
 
     cdef int go_to_latest(self) noexcept:
         return observe_latest(&self.watcher)

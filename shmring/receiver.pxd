@@ -37,3 +37,4 @@ cdef class Receiver(Participant):
 # Have all producers gone, of which there were some? For waiting threads too.
 cdef bint producers_are_gone(const RingMap* ring) noexcept nogil
 cdef check_start(object start)
+cdef bint is_no_fault(object error)

@@ -110,7 +110,7 @@ cdef class View:
     sequence : int
         The record's position in the ring: grows from record to record, by more than one.
     redelivered : bool
-        A member of the group had it before, and died (or closed) before it released it.
+        A member of the group had it before, and died (or closed) before it released it; or a call of this one had, and put it back.
     valid : bool
         Whether the bytes are still the message's: True until the view ends, as a member holds the producers back.
     """

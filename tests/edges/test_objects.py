@@ -265,12 +265,10 @@ def test_an_object_that_fails_to_write_itself_leaves_no_trace(pair):
 def test_arrays_arrive_as_copies(ring, lossy):
     with ring.producer() as tx, ring.consumer(lossy=lossy) as rx:
         sent = array_of().reshape(4, -1)[:, ::2]
-        for _ in range(3):
+        for _ in range(2):
             tx.send_array(sent)
         got, out = rx.recv_array(0), np.zeros_like(sent)
         assert rx.recv_array(0, out=out) is out
-        with pytest.raises(ValueError, match="out one of"):
-            rx.recv_array(0, out=np.zeros(3))
         with pytest.raises(TimeoutError):
             rx.recv_array(0)
         assert equal(got, sent) and equal(out, sent) and got.flags.writeable and got.base is None

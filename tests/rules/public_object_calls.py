@@ -49,7 +49,10 @@ def peeked(stage):
 def arrays(stage):
     for _ in range(3):
         stage.tx.send_array(ARRAY)
-    stage.rx.recv_array(0, out=np.empty(100))
+    try:
+        stage.rx.recv_array(0, out=np.empty(99))
+    except ValueError:
+        stage.rx.recv_array(0, out=np.empty(100))
     with stage.rx.peek_array(0) as view:
         assert view.valid and view.sequence >= 0 and not view.redelivered and len(view.data) == 864
         assert np.mean(view) == view.array.mean() and len(np.from_dlpack(view)) == 100
