@@ -64,6 +64,21 @@ def test_a_member_beside_a_reader_can_be_waited_for_again_and_is_woken(seen):
             thread.join()
 
 
+def test_the_sleep_is_cut_into_slices_only_with_a_reader(seen):
+    """A member alone sleeps once, as its slice is a minute."""
+    _, through = seen
+    with shmring.anonymous(4096) as other, other.consumer(wait=PATIENT) as member, through.consumer(lossy=True) as reader:
+
+        def parks():
+            return other.stats().participants[0].parks
+
+        assert shmring.wait([member], timeout=0.05) == [] and parks() <= 2
+        begun, waits = parks(), 0
+        while parks() - begun < 5 * max(1, waits):  # how many slices fit is the machine's affair
+            waits += 1
+            assert shmring.wait([member, reader], timeout=0.1) == []
+
+
 def test_wait_sees_a_shutdown_and_that_the_producers_left(seen):
     ring, through = seen
     with through.consumer(lossy=True, end_with_producers=True) as ends, through.consumer(lossy=True) as rx:
