@@ -165,6 +165,15 @@ CASES = [
     Case("shared_room", FOUND, "WAS_FAILED_SILENT"),
     Case("shared_room", FOUND, f"{ROOMS} END=3 WAS_PASSED"),
 
+    Case("shutdown", HOLDS, "END=2"),
+    Case("shutdown", HOLDS, "END=4", True),
+    Case("shutdown", HOLDS, "END=3 CRASHES=1 JOINS=1", True),
+    Case("shutdown", HOLDS, "END=3 CRASHES=1 JOINS=1 OTHER", True),
+    *(Case("shutdown", MUTANT, f"END=2 {flag}") for flag in (
+        "NO_COMMITTER_FENCE", "NO_DRAINER_FENCE", "NO_PONDERING", "LOOK_BEFORE", "PONDER_FIRST", "NO_LOOK", "COMMIT_FIRST",
+        "CRASHES=1 JOINS=1 STALE_PONDERING")),
+    Case("shutdown", FOUND, "END=2 WAS_BEHIND"),
+
     Case("observer", HOLDS, "END=5"),
     Case("observer", HOLDS, "END=7 CAP=4 CHUNK=2 MOST=4", True),
     Case("observer", HOLDS, "END=6 CAP=4 CHUNK=2 MOST=4"),

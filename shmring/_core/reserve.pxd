@@ -25,12 +25,14 @@
 #     One of this lap: of an attempt that failed, which nobody relies on; or of somebody who won a reservation that ends in the
 #     chunk before d, as T does: then it is in the chunk of T and in reach, and is left alone.
 # Source: Agrona's ManyToOneRingBuffer (claim, then commit in place); the intents and the marks are ours.
-# Steps in brackets are those of many_producers.pml, observer.pml in models/.
+# Steps in brackets are those of many_producers.pml, observer.pml, shutdown.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.atomic cimport (cas_pair, cas_u64, fence_full, fence_release, load_acquire_u64, load_relaxed_u64, store_release_u64)
+from shmring._core.atomic cimport (cas_pair, cas_u64, fence_acquire, fence_full, fence_release, load_acquire_u64, load_relaxed_u64,
+                                   store_release_u64)
 from shmring._core.boundary cimport boundary_note, boundary_place
-from shmring._core.layout cimport NONE, RingMap, Slot, mark_pack, mark_position
+from shmring._core.layout cimport EMPTY, NONE, Fault, RingMap, Slot, mark_pack, mark_position
+from shmring._core.record cimport SKIP, record_look_stamped, record_span
 
 cdef enum:
     MOST_MESSAGES = 0xffff          # in one reservation: 16 bits of the intent
@@ -139,25 +141,40 @@ cdef inline bint intent_read(const Slot* slot, uint64_t* start, uint64_t* span, 
 
 
 # After a shutdown was seen: is nothing from `position` on that readers have to wait for? Claims that are users' to fill do not
-# count, as they will be refused; a producer looks for the shutdown after it has reserved, so what it reserved before may come.
+# count, as they will be refused, nor what was given up behind them; a producer looks for the shutdown after it has reserved, so
+# what it reserved before may come. [drained]
 cdef inline bint reserve_nothing_comes(const RingMap* ring, uint64_t position) noexcept nogil:
-    cdef uint64_t tail, start = 0, span = 0
-    cdef uint32_t number, messages = 0, previous = 0, left = ring.n_participants
-    cdef bint found = True
+    cdef uint64_t tail, step, first = position
     # sync: pondering (fence, drainer). The shutdown was seen before we look what is reserved, and whose it is; pairs with (fence,
     # committer) in produce_ponder.
     fence_full()
     # sync: reserved (acquire). Whoever reserved had its intent up; pairs with (release) in reserve_exchange.
     tail = mark_position(load_acquire_u64(&ring.producers.tail), position)
-    while position != tail and found and left:          # each has one; more of them are damage
-        found = False
-        left -= 1
-        for number in range(ring.n_participants):
-            # Relaxed: the fence orders it; a producer whose claim ends meanwhile is seen to be refused, or waited for.
-            if (load_relaxed_u64(&ring.participants[number].pondering)
-                    and intent_read(&ring.participants[number], &start, &span, &messages, &previous)
-                    and span and position - start < span):
-                position = start + span
-                found = True
-                break
-    return position == tail
+    if tail - position > ring.capacity:
+        return False                    # it was claimed, and overwritten
+    while position != tail:
+        step = reserve_is_vain(ring, position)
+        if step == 0 or step > tail - position:
+            return False
+        position += step
+    # sync: lapping (fence, observer). What we looked at was read before we look how far the producers are; pairs with (fence,
+    # producer) in reserve_exchange. Without it a later lap's bytes could pass for a record that was given up.
+    fence_acquire()
+    # Relaxed: the fence orders it.
+    return mark_position(load_relaxed_u64(&ring.producers.tail), first) - first <= ring.capacity
+
+
+# How many bytes from `position` on were given up, or are a claim that is its user's to fill; 0: neither. [drained]
+cdef inline uint64_t reserve_is_vain(const RingMap* ring, uint64_t position) noexcept nogil:
+    cdef uint64_t length = 0, start = 0, span = 0
+    cdef uint32_t number, messages = 0, previous = 0
+    cdef Fault fault
+    cdef int code = record_look_stamped(ring, position, &length, &fault)
+    if code != EMPTY:
+        return record_span(length, ring.align) if code == SKIP else 0
+    for number in range(ring.n_participants):
+        # Relaxed: the fence orders it; a producer whose claim ends meanwhile is seen to be refused, or waited for.
+        if (load_relaxed_u64(&ring.participants[number].pondering)
+                and intent_read(&ring.participants[number], &start, &span, &messages, &previous) and position - start < span):
+            return start + span - position
+    return 0

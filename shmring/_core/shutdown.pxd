@@ -1,5 +1,5 @@
 # The end of sending: one word, written once, for good.
-# Steps in brackets are those of doorbell.pml in models/.
+# Steps in brackets are those of doorbell.pml, shutdown.pml in models/.
 from shmring._core.atomic cimport load_acquire_u32, load_relaxed_u32, store_release_u32
 from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.layout cimport RingMap

@@ -251,3 +251,20 @@ def test_a_claim_that_is_open_at_shutdown_is_given_up_and_frees_what_lies_behind
             claim.commit()
         thread.join()
         assert got == [b"behind"]
+
+
+@pytest.mark.parametrize("how", ["a send after it", "an abort before it"])
+def test_what_was_given_up_behind_an_open_claim_keeps_nobody_waiting_after_a_shutdown(ring, how):
+    with ring.producer() as tx, ring.producer() as other, ring.consumer() as rx, ring.consumer(lossy=True) as watcher:
+        claim = tx.reserve(10)
+        if how == "an abort before it":
+            other.reserve(100).abort()
+        ring.shutdown()
+        for _ in range(3):  # each reserves, sees the shutdown and gives up, or sees it first
+            with pytest.raises(shmring.ShutDown):
+                other.send(b"late")
+        for each in (rx, watcher):
+            with pytest.raises(shmring.ShutDown):
+                each.recv(timeout=0)
+        with pytest.raises(shmring.ShutDown):
+            claim.commit()

@@ -21,7 +21,7 @@ KERNEL_GRAPH = {
     "doorbell": {"atomic", "futex", "layout"},
     "shutdown": {"atomic", "doorbell", "layout"},
     "gate": {"atomic", "doorbell", "layout", "record"},
-    "reserve": {"atomic", "boundary", "layout"},
+    "reserve": {"atomic", "boundary", "layout", "record"},
     "count": {"atomic", "doorbell", "layout", "record", "reserve"},
     "produce": {"atomic", "boundary", "count", "doorbell", "gate", "layout", "record", "reserve"},
     "claim": {"atomic", "doorbell", "gate", "layout", "record", "reserve"},
