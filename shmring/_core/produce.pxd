@@ -121,7 +121,7 @@ cdef inline int produce_extend(Writer* writer, uint64_t span) noexcept nogil:
     return OK
 
 
-# Many producers: win `span` bytes for `messages`.
+# Many producers: win `span` bytes for `messages`. What was won before is published.
 cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) noexcept nogil:
     cdef RingMap* ring = &writer.ring
     cdef Tail* tail = &writer.tail
@@ -131,6 +131,8 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
     kernel_assert(not produce_is_open(writer))
     if span > MOST_SPAN:
         return TOO_LARGE
+    if seldom(writer.position != writer.published):
+        produce_publish(writer)         # of earlier reservations; only here is it known whom they concern
     for attempt in range(MOST_LOST):
         if tail.position + span - writer.cached_gate > ring.capacity:
             reserve_withdraw(writer.slot)

@@ -257,3 +257,17 @@ def test_a_loop_without_the_gil_is_woken_and_interrupted(loops):
 def forked(loops, rx):
     with pytest.raises(shmring.WrongProcess):
         loops.sum_numbers(rx)
+
+
+@pytest.mark.parametrize("producers", ["single", "multi"])
+def test_messages_that_are_published_together_wake_who_sleeps_for_the_first(loops, producers):
+    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=600_000)
+    with shmring.anonymous("64 KiB", producers=producers) as ring, ring.producer() as tx, ring.consumer(wait=patient) as rx:
+        got = []
+        waiting = threading.Thread(target=lambda: got.append(rx.recv(300)))
+        waiting.start()
+        while not any(participant.parks for participant in ring.stats().participants):
+            pass
+        loops.send_copies(tx, [b"first", b"other"], 2)
+        waiting.join()
+        assert got == [b"first"]
