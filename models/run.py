@@ -39,6 +39,7 @@ ROOM, ROOM2, ROOM3 = (f"END={end} CONSUMERS=1{threads}" for end, threads in
 
 SEND, SHARE = "END=3 CAP=2 JOINS=0", "END=4 CAP=3"
 ROOMS = "PRODUCERS=2 MEMBERS=1 CAP=1"
+BATCHES = "END=4 CAP=2 BATCH ALONE"
 
 CASES = [
     Case("doorbell", HOLDS, "MSG=4 GROUPS=1"),
@@ -155,6 +156,7 @@ CASES = [
     *(Case("shared_bell", MUTANT, f"MSG=3 BATCH {flag}") for flag in ("RULE_BEGIN", "RULE_LAST")),
     Case("shared_bell", FOUND, "MSG=2 ABORT WAS_SKIP_SILENT"),
     Case("shared_bell", FOUND, "MSG=2 ONE WAS_THREAD_SILENT"),
+    Case("shared_bell", FOUND, "MSG=3 WAS_FORGOTTEN"),
 
     Case("shared_room", HOLDS, "END=3 CAP=1"),
     Case("shared_room", HOLDS, f"{ROOMS} END=3"),
@@ -164,6 +166,14 @@ CASES = [
     *(Case("shared_room", MUTANT, flag) for flag in ("RULE_NEXT", "RING_FIRST")),
     Case("shared_room", FOUND, "WAS_FAILED_SILENT"),
     Case("shared_room", FOUND, f"{ROOMS} END=3 WAS_PASSED"),
+
+    Case("reserved_room", HOLDS, "END=3 CAP=1 ALONE"),
+    Case("reserved_room", HOLDS, BATCHES),
+    Case("reserved_room", HOLDS, "END=3 CAP=1", True),
+    Case("reserved_room", HOLDS, "END=4 CAP=2", True),
+    *(Case("reserved_room", MUTANT, f"END=3 CAP=1 ALONE {flag}") for flag in ("STAMP_SILENT", "GIVE_UP_SILENT", "TELL_FIRST")),
+    Case("reserved_room", MUTANT, f"{BATCHES} FAILED_SILENT"),
+    Case("reserved_room", FOUND, "END=3 CAP=1 ALONE WAS_FORGOTTEN"),
 
     Case("shutdown", HOLDS, "END=2"),
     Case("shutdown", HOLDS, "END=4", True),

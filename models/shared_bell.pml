@@ -72,7 +72,7 @@ end_idle:
 #define DIES(unrung) if :: skip :: atomic { crashes < CRASHES -> crashes++; slices = slices | unrung; goto died } fi
 
 proctype producer(byte me) {
-  byte at, begin, h;
+  byte at, begin, h; bit untold;
   do
   :: atomic { at < MSG && OWNER(at) != me -> at++; begin = at }
   :: atomic { at < MSG && OWNER(at) == me ->
@@ -84,6 +84,12 @@ proctype producer(byte me) {
      DIES(1);
 #ifdef BATCH
      if :: at < MSG && OWNER(at) == me && at < begin + 2 -> goto next :: else fi;
+#endif
+#ifdef WAS_FORGOTTEN
+     if                                                    /* the next reservation makes it forget what it has not told of */
+     :: atomic { at + 1 < MSG -> begin = at; untold = 1; goto next }
+     :: untold = 0
+     fi;
 #endif
      atomic { drain(me) };                                                     /* [N3] */
      if
@@ -106,7 +112,7 @@ proctype producer(byte me) {
      atomic { begin = at; h = 0 };
 next:
      skip
-  :: at == begin -> break                                  /* everything is published */
+  :: at == begin && !untold -> break                                  /* everything is published */
   od;
 died:
   atomic { drain(me); at = 0; begin = 0; h = 0; n_done++ }

@@ -22,7 +22,8 @@
 # Progress: lock-free; another round means that a group was made, or a claim adopted, meanwhile. Both take longer than a scan:
 # a count that has moved in MOST_SCANS of them in a row is damage.
 # Source: hazard pointers (M. Michael, 2004); the count is that of Linux's sequence locks.
-# Steps in brackets are those of group_join.pml, shared_group.pml, many_producers.pml; doorbell.pml, room.pml and shared_room.pml for gate_opened in models/.
+# Steps in brackets are those of group_join.pml, shared_group.pml, many_producers.pml; for gate_opened of doorbell.pml, room.pml,
+# shared_room.pml and reserved_room.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (fence_compiler, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u16, load_relaxed_u32,

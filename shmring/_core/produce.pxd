@@ -12,7 +12,8 @@
 # Progress: one producer: wait-free, and the groups are scanned only when the known room is used up. Many: lock-free; MOST_LOST
 # exchanges lost in a row are damage.
 # Source: Lamport's ring with a cached remote index, as in rigtorp/SPSCQueue; reserve and commit as in Linux BPF ring buffers.
-# Steps in brackets are those of many_producers.pml, observer.pml, doorbell.pml, room.pml, shared_room.pml, shutdown.pml in models/.
+# Steps in brackets are those of many_producers.pml, observer.pml, doorbell.pml, room.pml, shared_room.pml, reserved_room.pml,
+# shutdown.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (fence_compiler, fence_full, fence_release, kernel_assert, load_relaxed_u64,
