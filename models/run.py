@@ -40,6 +40,7 @@ ROOM, ROOM2, ROOM3 = (f"END={end} CONSUMERS=1{threads}" for end, threads in
 SEND, SHARE = "END=3 CAP=2 JOINS=0", "END=4 CAP=3"
 ROOMS = "PRODUCERS=2 MEMBERS=1 CAP=1"
 BATCHES = "END=4 CAP=2 BATCH ALONE"
+LAPS = "END=6 CAP=4 MOST=3 MEMBERS=1 CRASHES=0"
 
 CASES = [
     Case("doorbell", HOLDS, "MSG=4 GROUPS=1"),
@@ -174,6 +175,17 @@ CASES = [
     *(Case("reserved_room", MUTANT, f"END=3 CAP=1 ALONE {flag}") for flag in ("STAMP_SILENT", "GIVE_UP_SILENT", "TELL_FIRST")),
     Case("reserved_room", MUTANT, f"{BATCHES} FAILED_SILENT"),
     Case("reserved_room", FOUND, "END=3 CAP=1 ALONE WAS_FORGOTTEN"),
+
+    Case("count", HOLDS, "END=3 CAP=2"),
+    Case("count", HOLDS, "END=3 CAP=2 MOST=1"),
+    Case("count", HOLDS, "END=4 CAP=3", True),
+    Case("count", HOLDS, "END=4 CAP=3 MOST=1", True),
+    Case("count", HOLDS, LAPS, True),
+    # Harmless: who asks the message at the head finds the end of the ring, too; an old number is told anew.
+    Case("count", HOLDS, "END=4 CAP=3 MOST=1 ASK_ALWAYS", True),
+    Case("count", HOLDS, "END=3 CAP=3 NOTE_OLD"),
+    *(Case("count", MUTANT, f"END=4 CAP=3 {flag}") for flag in ("NO_TOLD", "NOTE_FIRST")),
+    Case("count", MUTANT, f"{LAPS} NO_SECOND_LOOK", True),
 
     Case("shutdown", HOLDS, "END=2"),
     Case("shutdown", HOLDS, "END=4", True),

@@ -13,6 +13,7 @@
 # were reserved and never came.
 # Progress: count_note: lock-free, MOST_LOST exchanges lost in a row are damage and end it; the others are wait-free.
 # Source: the difference of two counters, as in a semaphore; ours is that it can be told anew from the messages.
+# Steps in brackets are those of count.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -28,7 +29,7 @@ cdef enum:
     NUMBER_BYTES = 8                # of a message's number, the last ones of its payload
 
 
-# Messages that the members of group 0 have claimed, or fewer, where `tail` was just read.
+# Messages that the members of group 0 have claimed, or fewer, where `tail` was just read. [passed]
 cdef inline uint64_t count_passed(const RingMap* ring, const Tail* tail) noexcept nogil:
     cdef Group* group = &ring.groups[0]
     # sync: claimed (acquire). What stands before the head is settled; pairs with (release) in claim_move_head and sole_move_head.
@@ -40,7 +41,7 @@ cdef inline uint64_t count_passed(const RingMap* ring, const Tail* tail) noexcep
     return count_told(ring, tail, head, load_relaxed_u64(&group.passed))
 
 
-# `passed`, or more if the first message that nobody has claimed says so: the one at `head`, or behind records that are not to be.
+# `passed`, or more if the first message that nobody has claimed says so: the one at `head`, or behind records that are not to be. [told]
 cdef inline uint64_t count_told(const RingMap* ring, const Tail* tail, uint64_t head, uint64_t passed) noexcept nogil:
     cdef uint64_t position = mark_position(head, tail.position), length = 0
     cdef uint64_t number = tail.number + 1      # the next one's
@@ -76,7 +77,7 @@ cdef inline bint count_allows(uint64_t passed, const Tail* tail, uint64_t messag
 
 
 # Message number `number` was claimed by a member of `group`, and all before it. Producers that sleep for it are woken. Returns
-# the number of wake calls; or CORRUPT if there are not so many messages: noted, it would lift the bound for good.
+# the number of wake calls; or CORRUPT if there are not so many messages: noted, it would lift the bound for good. [note]
 cdef inline int count_note(const RingMap* ring, Group* group, uint64_t number, bint must_fence, Fault* fault) noexcept nogil:
     cdef uint64_t passed = load_relaxed_u64(&group.passed)
     # More than fit the ring were passed at once: after deaths, or never. Relaxed: who stamped the message had counted it, and
