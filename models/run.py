@@ -142,6 +142,10 @@ CASES = [
     Case("shared_group", FOUND, f"{SHARE} CRASHES=2 JOINS=1 WAS_UNCOUNTED", True),
     Case("shared_group", FOUND, f"{SHARE} CRASHES=2 JOINS=2 BATCH WAS_OWN_HOLD"),
 
+    Case("grant", HOLDS, ""),
+    Case("grant", HOLDS, "JUDGE_UNTAGGED"),             # harmless: no grant of another group gets there
+    *(Case("grant", MUTANT, flag) for flag in ("NO_TAG", "STORED", "GRANT_ALL")),
+
     Case("group_share", HOLDS, "END=4 CRASHES=2"),
     *(Case("group_share", MUTANT, f"CRASHES=0 {flag}") for flag in ("NO_WAIT", "NO_MEMBARRIER", "LOOK_BEFORE", "NO_MOVING")),
     Case("group_share", FOUND, "CRASHES=1 WAS_SHARED"),

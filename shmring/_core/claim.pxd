@@ -21,8 +21,8 @@
 # Progress: lock-free: a failed exchange means that another member claimed; MOST_LOST of them in a row are damage. One member:
 # wait-free. The bounds are private counts in branches that have lost already: they move no access to a shared word.
 # Source: hazard pointers.
-# Steps in brackets are those of shared_group.pml, group_share.pml, shared_bell.pml, shared_room.pml, doorbell.pml, shutdown.pml in
-# models/.
+# Steps in brackets are those of shared_group.pml, grant.pml, group_share.pml, shared_bell.pml, shared_room.pml, doorbell.pml,
+# shutdown.pml in models/.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_full, load_acquire_u64, load_relaxed_u32,
