@@ -19,7 +19,7 @@ from shmring.receiver cimport STALE, Receiver
 from shmring.ring cimport check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
 
-from numpy cimport PyArray_BYTES, import_array, ndarray, npy_intp
+from numpy cimport PyArray_BYTES, PyArray_NBYTES, dtype as Dtype, import_array, ndarray, npy_intp
 
 from shmring.errors import CorruptRing, ShutDown
 
@@ -44,7 +44,7 @@ cdef class ArrayReceiver:
 
     def __init__(self, ring, Receiver receiver):
         self.ring, self.rx, self.dtype = ring, receiver, ring.dtype
-        self.accepted = self.dtype
+        self.accepted = <Dtype?> self.dtype             # TypeError if it is none
         self.itemsize = self.dtype.itemsize
         self.blocks = []
 
@@ -220,6 +220,7 @@ cdef class ArrayReceiver:
         # Of all that seems to be there: it is memory that is touched only where it is filled.
         wanted = min(limit, max(1, wanted // self.itemsize))
         array = new_records(wanted, self.dtype)                 # may run other code of this handle's; we look only after it
+        wanted = PyArray_NBYTES(array) // self.itemsize         # a dtype can be changed, if not by anybody in his right mind
         code[0] = self.fill(PyArray_BYTES(array), wanted * self.itemsize, &filled)
         if filled == 0:
             return None

@@ -19,7 +19,7 @@ from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.keep cimport claim_drop, claim_pending, claim_put_back, claim_take_pending
 from shmring._core.layout cimport (ATTENTION, EMPTY, GROUP_DROP, GROUP_EPHEMERAL, NONE, OK, PRODUCERS_OFFSET, ROLE_CONSUMER,
                                    RingMap, TOO_LARGE, Bell, Fault, layout_fault, mark_position)
-from shmring._core.linger cimport linger
+from shmring._core.linger cimport linger, linger_is_due
 from shmring._core.membership cimport (group_count, group_flags, group_head_word, group_is_settled, group_set_settled,
                                        participant_join)
 from shmring._core.record cimport record_payload, record_span
@@ -226,6 +226,8 @@ cdef class Member(Receiver):
         else:
             claim_count_all(&self.reader, &batch.found)
             self.note_wakes(claim_release(&self.reader))
+        found_clear(&batch.found)
+        batch.entry = 0
         return 0
 
     # ---- pending ranges -----------------------------------------------------------------------------------------------
@@ -301,8 +303,9 @@ cdef class Member(Receiver):
         return reader_is_ready
 
     cdef void let_gather(self) noexcept:
-        with nogil:
-            linger(&self.patience, &self.reader.ring, self.reader.cursor)
+        if linger_is_due(&self.patience):
+            with nogil:
+                linger(&self.patience, &self.reader.ring, self.reader.cursor)
 
     cdef const void* ready_state(self):
         return &self.reader

@@ -22,11 +22,11 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
 from shmring._core.atomic cimport pause, seldom
-from shmring._core.claim cimport claim_and_note, claim_count_all, claim_has_data, claim_release
+from shmring._core.claim cimport claim_and_note, claim_count_all, claim_has_data, claim_release, found_clear
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport OK
-from shmring._core.linger cimport linger
-from shmring._core.produce cimport produce_fills, produce_finish, produce_publish, produce_reserve
+from shmring._core.linger cimport linger, linger_is_due
+from shmring._core.produce cimport produce_finish, produce_publish, produce_reserve
 from shmring._core.shutdown cimport shutdown_is_seen
 from shmring.consumer cimport Consumer
 from shmring.member cimport Batch
@@ -55,16 +55,21 @@ cdef inline char* out_reserve(Producer tx, uint64_t length, int64_t deadline) ex
 cdef inline int out_commit(Producer tx, uint64_t length) except -1 nogil:
     if seldom(not guard_copy_is_whole(tx.epoch, &process_epoch)):
         tx.check_copy()
-    if seldom(not produce_fills(&tx.writer, length)):
-        tx.shorten(length)
     produce_finish(&tx.writer, length)
     return 0
+
+
+# Or it is not written after all: what was reserved is given up. (So it is by the next out_reserve.)
+cdef inline int out_abort(Producer tx) except -1 nogil:
+    return tx.give_up()
 
 
 # Show what was committed, and wake who waits for it.
 cdef inline int out_publish(Producer tx) except -1 nogil:
     cdef int woken
     if tx.writer.position != tx.writer.published:
+        if seldom(tx.epoch != process_epoch):
+            tx.check_copy()
         woken = produce_publish(&tx.writer)
         if seldom(woken):
             tx.note_woken(woken)
@@ -85,22 +90,25 @@ cdef inline int out_send(Producer tx, const void* data, uint64_t length, int64_t
 # for it until the deadline. 0: the ring was shut down, and this group has everything.
 cdef inline int batch_receive(Consumer rx, Batch* batch, uint64_t limit, int64_t deadline) except -1 nogil:
     cdef int look
-    for look in range(LOOKS):
-        if claim_has_data(&rx.reader):
-            break
-        pause()
-    if look and rx.lingers:
-        linger(&rx.patience, &rx.reader.ring, rx.reader.cursor)
     batch.taken = 0
     batch.entry = 0
-    if rx.epoch == process_epoch and claim_and_note(&rx.reader, limit, rx.reader.ring.capacity >> 2, UINT64_MAX, &batch.found) == OK:
-        return 1
+    found_clear(&batch.found)
+    if seldom(rx.epoch != process_epoch):
+        return rx.await_batch(batch, limit, deadline)
+    for look in range(LOOKS):
+        if claim_has_data(&rx.reader):
+            if look and rx.lingers and linger_is_due(&rx.patience):
+                linger(&rx.patience, &rx.reader.ring, rx.reader.cursor)
+            if claim_and_note(&rx.reader, limit, rx.reader.ring.capacity >> 2, UINT64_MAX, &batch.found) == OK:
+                return 1
+            break
+        pause()
     return rx.await_batch(batch, limit, deadline)
 
 
 # The next message of the batch: `length` bytes at `data`, which stay until batch_release. 0: there is none left.
 cdef inline bint batch_next(Consumer rx, Batch* batch, const char** data, uint64_t* length) noexcept nogil:
-    if batch.taken == batch.found.count:
+    if batch.taken >= batch.found.count:
         return False
     data[0] = batch.found.spots[batch.taken].payload
     length[0] = batch.found.spots[batch.taken].length
@@ -112,9 +120,12 @@ cdef inline bint batch_next(Consumer rx, Batch* batch, const char** data, uint64
 # next member, and who goes on without it (after an exception) gets them again. RingTruncated: what was read was not all there.
 cdef inline int batch_release(Consumer rx, Batch* batch) except -1 nogil:
     cdef int woken
+    if batch.found.count == 0:
+        return 0
     if seldom(batch.entry or not guard_copy_is_whole(rx.epoch, &process_epoch)):
         return rx.end_batch(batch)
     claim_count_all(&rx.reader, &batch.found)
+    found_clear(&batch.found)
     woken = claim_release(&rx.reader)
     if seldom(woken):
         rx.note_woken(woken)

@@ -10,10 +10,11 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from shmring._core.atomic cimport seldom
+from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport FULL, OK, ROLE_PRODUCER
 from shmring._core.produce cimport (produce_abort, produce_finish, produce_is_open, produce_most_batch, produce_ponder,
-                                    produce_publish, produce_reserve, produce_reserve_batch, produce_shorten)
+                                    produce_publish, produce_reserve, produce_reserve_batch)
 from shmring._core.record cimport record_span
 from shmring._core.reserve cimport MOST_MESSAGES
 from shmring._core.shutdown cimport shutdown_is_seen
@@ -228,6 +229,8 @@ cdef class Producer(Sender):
         claim.lease.address = self.reserve_bytes(nbytes, deadline_after(timeout))
         claim.position = self.writer.position
         produce_ponder(&self.writer, True)
+        if shutdown_is_seen(&self.writer.ring):
+            doorbell_ring_all(&self.writer.ring)        # who drains need not wait for it
         claim.owner = self
         claim.epoch = self.epoch
         self.is_busy = True
@@ -290,6 +293,8 @@ cdef class Producer(Sender):
         """Give up what was reserved for a message that cannot be sent. Returns STALE."""
         produce_abort(&self.writer)
         self.note_wakes(produce_publish(&self.writer))
+        if shutdown_is_seen(&self.writer.ring):
+            doorbell_ring_all(&self.writer.ring)        # who drains waited for this record, wherever its head is
         return STALE
 
     cdef write(self, const char* data, uint64_t length, int64_t deadline):
@@ -387,7 +392,6 @@ cdef class Claim:
         except BaseException:
             owner.departing()
             raise
-        produce_shorten(&owner.writer, length)
         produce_finish(&owner.writer, length)
         owner.publish()
 

@@ -26,4 +26,4 @@ cdef class Sender(Participant):
     cdef raise_full(self, uint64_t length)
     cdef char* await_room(self, uint64_t length, int64_t deadline) except NULL with gil
     cdef int check_copy(self) except -1 with gil
-    cdef void shorten(self, uint64_t length) noexcept nogil
+    cdef int give_up(self) except -1 with gil

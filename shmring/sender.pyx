@@ -15,7 +15,7 @@ from shmring._core.layout cimport CORRUPT, FULL, OK, ROLE_PRODUCER, TOO_LARGE, B
 from shmring._core.membership cimport (participant_any_producer, participant_count_producer, participant_note_stalls,
                                        participant_set_sole, participant_sole)
 from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_has_room, produce_is_bounded, produce_is_open,
-                                    produce_is_passed, produce_ponder, produce_publish, produce_reserve, produce_shorten, produce_start)
+                                    produce_is_passed, produce_ponder, produce_publish, produce_reserve, produce_start)
 from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring.participant cimport Participant
@@ -99,6 +99,8 @@ cdef class Sender(Participant):
             produce_abort(&self.writer)
             produce_ponder(&self.writer, False)
             self.publish()
+            if shutdown_has_begun(&self.writer.ring):
+                doorbell_ring_all(&self.ring.map)       # who drains waited for this record, wherever its head is
 
     cdef departed(self):
         if not participant_any_producer(&self.ring.map):
@@ -248,10 +250,18 @@ cdef class Sender(Participant):
     # ---- for shmring.nogil: what is out of the ordinary -------------------------------------------------------------
 
     cdef char* await_room(self, uint64_t length, int64_t deadline) except NULL with gil:
-        if self.epoch == process_epoch:
-            self.departing()                            # the room that was there, but the ring is shut down
+        if self.epoch != process_epoch:
+            self.check_sending()                        # closed, forked, busy: nothing of it may be shown any more
+        self.departing()                                # the room that was there, but the ring is shut down
         self.publish()                                  # what was committed, so that somebody can make room
         return self.reserve_bytes(length, deadline)
+
+    cdef int give_up(self) except -1 with gil:
+        """What was reserved is not needed."""
+        if self.epoch != process_epoch:
+            self.check_sending()
+        self.departing()
+        return 0
 
     cdef int check_copy(self) except -1 with gil:
         """Was the file cut under a copy?"""
@@ -261,9 +271,6 @@ cdef class Sender(Participant):
             self.departing()
             raise
         return 0
-
-    cdef void shorten(self, uint64_t length) noexcept nogil:
-        produce_shorten(&self.writer, length)
 
     # ---- for waiting ---------------------------------------------------------------------------------------------
 

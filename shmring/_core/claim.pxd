@@ -289,6 +289,8 @@ cdef inline int claim_and_note(Reader* reader, uint64_t limit, uint64_t most_byt
     if found != NULL and limit > MOST_SPOTS:
         limit = MOST_SPOTS
     for attempt in range(MOST_LOST):
+        if found != NULL:
+            found_clear(found)
         claim_refresh(reader)
         start = reader.cursor
         code = claim_find(reader, &start, &length)
@@ -306,7 +308,6 @@ cdef inline int claim_and_note(Reader* reader, uint64_t limit, uint64_t most_byt
             return code
         end = start + record_span(length, ring.align)
         if found != NULL:
-            found_clear(found)
             found_add(found, ring, start, length)
         if limit > 1:
             most_bytes = claim_share(reader, end, most_bytes)
@@ -328,6 +329,8 @@ cdef inline int claim_and_note(Reader* reader, uint64_t limit, uint64_t most_byt
         if claim_move_head(reader, end):
             claim_pass_on(reader)
             return OK
+    if found != NULL:
+        found_clear(found)
     claim_forget(reader)
     return layout_fault(&reader.fault, <uint64_t> (<char*> &reader.group.head - reader.ring.control), reader.word, reader.cursor)
 

@@ -29,13 +29,18 @@ cdef struct Patience:
     uint32_t next_skip              # after a try in vain
 
 
+# Is another try due, at the end of a wait that spun? Threads of one handle take turns here (the GIL).
+cdef inline bint linger_is_due(Patience* patience) noexcept nogil:
+    if patience.skip:
+        patience.skip -= 1
+        return False
+    return True
+
+
 # There is a message at `position`, where the reader stands.
 cdef inline void linger(Patience* patience, const RingMap* ring, uint64_t position) noexcept nogil:
     cdef uint64_t tail, seen, enough
     cdef int round, look
-    if patience.skip:
-        patience.skip -= 1
-        return
     # Relaxed: a guess; whoever reads the record looks again.
     enough = A_STREAM * record_span(load_relaxed_u32(&record_at(ring, position).length), ring.align)
     seen = gate_tail(ring, position)

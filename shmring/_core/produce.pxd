@@ -129,9 +129,9 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
     cdef uint64_t lost = NONE
     cdef uint32_t previous
     cdef int code, attempt
-    kernel_assert(not produce_is_open(writer))
     if span > MOST_SPAN:
         return TOO_LARGE
+    produce_abort(writer)               # of a user who reserved and never committed
     if seldom(writer.position != writer.published):
         produce_publish(writer)         # of earlier reservations; only here is it known whom they concern
     for attempt in range(MOST_LOST):
@@ -258,6 +258,8 @@ cdef inline void produce_finish(Writer* writer, uint64_t length) noexcept nogil:
     cdef uint64_t span = record_span(length, writer.ring.align)
     kernel_assert(<int64_t> (writer.position + span - writer.limit) <= 0)
     if writer.ring.is_multi:
+        if writer.left == 1:
+            produce_shorten(writer, length)     # the last one of its reservation: what it does not take is given up
         record_stamp(&writer.ring, writer.position, <uint32_t> length, writer.mark, writer.previous, COMMITTED)
         # Only a record that begins a reservation tells of another one's: the rest follows our own.
         writer.previous = writer.mark
@@ -278,16 +280,11 @@ cdef inline void produce_give_up(Writer* writer, uint64_t position, uint64_t mis
                  ABORTED)
 
 
-# Does a message of `length` bytes take all that is left of the reservation? (One producer reserves nothing that anybody sees.)
-cdef inline bint produce_fills(const Writer* writer, uint64_t length) noexcept nogil:
-    return not writer.ring.is_multi or writer.position + record_span(length, writer.ring.align) == writer.limit
-
-
-# The last message of the reservation gets shorter than was reserved: `length` bytes. Before produce_finish, so that whoever sees
-# its record sees what follows it.
+# The last message of the reservation gets shorter than was reserved: `length` bytes. Before its stamp, so that whoever sees its
+# record sees what follows it.
 cdef inline void produce_shorten(Writer* writer, uint64_t length) noexcept nogil:
     cdef uint64_t end = writer.position + record_span(length, writer.ring.align)
-    if writer.ring.is_multi and end != writer.limit:
+    if seldom(end != writer.limit):
         produce_give_up(writer, end, 0, writer.mark)
         writer.limit = end
 

@@ -178,6 +178,7 @@ cdef inline uint64_t repair_count(const RingMap* ring, const Slot* slot) noexcep
 
 # A death is counted once, whoever dies over it: before the burial one store counts it and says whose it is, in the upper half of the
 # word (the count is the lower half). Who comes after a repairer that died in between begins with that one, and finds it counted.
+# (A repairer that takes that one for alive, in another pid namespace, may put another mark over it; then it is counted again.)
 # In the order of the program is enough: a killed process leaves all its stores up to some point.
 cdef inline uint64_t repair_whose(const RingMap* ring, uint32_t number) noexcept nogil:
     return ring.participants[number].generation << 48 | <uint64_t> (number + 1) << 32

@@ -15,7 +15,7 @@ from shmring._core.observe cimport (Watcher, observe_advance, observe_announce, 
                                     observe_is_whole, observe_jump, observe_latest, observe_peek, observe_start)
 from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_finish, produce_has_room, produce_is_open,
                                     produce_is_passed, produce_most_batch, produce_ponder, produce_publish, produce_reserve,
-                                    produce_reserve_batch, produce_shorten, produce_start)
+                                    produce_reserve_batch, produce_start)
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.repair cimport adopt_orphan
 from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
@@ -88,7 +88,6 @@ cdef inline void act_produce(World* world, Input* input) noexcept nogil:
             length = (world.reserved[number] - 1) // (1 + what)
             world.reserved[number] = 0
             produce_ponder(writer, False)
-            produce_shorten(writer, length)
             produce_finish(writer, length)
             produce_publish(writer)
         elif what < 10:

@@ -13,7 +13,7 @@ from shmring._core.membership cimport participant_count_producer, participant_se
 from shmring._core.observe cimport (Watcher, observe_advance, observe_is_drained, observe_is_whole, observe_jump, observe_peek,
                                     observe_start)
 from shmring._core.produce cimport (Writer, produce_abort, produce_finish, produce_ponder, produce_publish, produce_reserve,
-                                    produce_reserve_batch, produce_shorten, produce_start)
+                                    produce_reserve_batch, produce_start)
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
@@ -142,7 +142,6 @@ cdef inline void produce_life(Part* part, uint32_t life, uint32_t count) noexcep
             continue
         if act == 2:                        # and one that gets shorter
             length = 8
-            produce_shorten(&writer, length)
         for each in range(batch):
             if each:
                 # One producer: the room for a batch is looked for message by message.

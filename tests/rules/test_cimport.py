@@ -179,6 +179,91 @@ def test_a_wait_that_spins_lingers_and_others_do_not(outside, ring):
             assert outside.lingers(rx) is expected
 
 
+# ---- shmring.nogil, a step at a time -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("producers", ["single", "multi"])
+def test_a_closed_producer_shows_nothing_any_more(outside, producers):
+    """It moved the tail of a single producer back behind what its successor had sent."""
+    with shmring.anonymous("64 KiB", producers=producers) as ring, ring.consumer() as rx:
+        tx = ring.producer()
+        outside.commit_only(tx, b"committed")
+        tx.close()
+        with ring.producer() as successor:
+            successor.send_many([b"after it"] * 3)
+            with pytest.raises(ValueError, match="closed"):
+                outside.reserve_only(tx, 8)
+            if producers == "single":               # many: it was shown when it was committed
+                with pytest.raises(ValueError, match="closed"):
+                    outside.publish(tx)
+            expected = [b"committed"] * (producers == "multi") + [b"after it"] * 3
+            assert rx.recv_many(10, timeout=0) == expected
+
+
+def test_a_forked_producer_shows_nothing_of_its_parents(outside, ring):
+    def play(tx):
+        with pytest.raises(shmring.WrongProcess):
+            outside.reserve_only(tx, 8)
+
+    with shmring.anonymous("64 KiB", producers="single") as ring, ring.producer() as tx, ring.consumer() as rx:
+        outside.commit_only(tx, b"committed")
+        child = multiprocessing.get_context("fork").Process(target=play, args=(tx,))
+        child.start()
+        child.join()
+        assert child.exitcode == 0
+        assert rx.try_recv() is None
+        outside.publish(tx)
+        assert rx.try_recv() == b"committed"
+
+
+def test_a_closed_ring_is_an_error_and_no_crash(outside):
+    ring = shmring.anonymous("64 KiB")
+    tx, rx = ring.producer(), ring.consumer()
+    ring.close()
+    for call in (lambda: outside.receive_batch(rx), lambda: outside.reserve_only(tx, 8), lambda: outside.abort(tx)):
+        with pytest.raises(ValueError, match="closed"):
+            call()
+
+
+@pytest.mark.parametrize("abort", [False, True])
+@pytest.mark.parametrize("producers", ["single", "multi"])
+def test_what_was_reserved_and_never_committed_is_given_up(outside, producers, abort):
+    """With many producers it stayed a gap that nobody owned, and every reader called the ring damaged."""
+    with shmring.anonymous("64 KiB", producers=producers) as ring, ring.producer() as tx, ring.consumer() as rx:
+        outside.reserve_only(tx, 100)
+        if abort:
+            outside.abort(tx)
+        outside.commit_only(tx, bytes(1000))
+        outside.publish(tx)
+        outside.reserve_only(tx, 500)
+        tx.send(b"in what was reserved")
+        tx.send(bytes(2000))
+        assert [len(message) for message in rx.recv_many(10, timeout=0)] == [1000, 20, 2000]
+        assert ring.stats().used == 0 and rx.try_recv() is None
+
+
+def test_a_batch_has_nothing_after_its_release_or_an_error(outside, ring):
+    """It kept the notes of what it had last: messages came again."""
+    with ring.producer() as tx, ring.consumer() as rx:
+        tx.send_many([b"one", b"two"])
+        assert outside.receive_batch(rx, releases=2) == ([b"one", b"two"], [])
+        assert [each.messages for each in ring.stats().participants] == [2, 2]
+        tx.send(b"three")
+        error, rest = outside.receive_in_vain(rx)
+        assert isinstance(error, TimeoutError) and rest == []
+        tx.send(b"four")
+        ring.shutdown()
+        assert outside.receive_in_vain(rx) == (None, [])
+
+
+def test_who_finds_nothing_does_not_linger(outside, ring):
+    with ring.producer(), ring.consumer() as rx:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                outside.receive_batch(rx)
+        assert outside.patience_of(rx) == (0, 0)
+
+
 # ---- shmring.nogil: examples/cython_consumer ---------------------------------------------------------------------------
 
 

@@ -9,7 +9,10 @@ from shmring cimport (
     EMPTY, FULL, NO_WAIT, OK, Consumer, Producer, claim_count, claim_range, claim_release, claim_walk, guard_copy_is_whole,
     process_epoch, produce_finish, produce_publish, produce_reserve, record_payload, record_span,
 )
-from shmring._core.linger cimport linger
+from shmring.nogil cimport (
+    Batch, batch_next, batch_receive, batch_release, out_abort, out_commit, out_publish, out_reserve,
+)
+from shmring._core.linger cimport linger, linger_is_due
 
 
 def send_range(Producer tx, int64_t count):
@@ -68,8 +71,9 @@ def capacity_of(shmring.Ring ring):
 
 def linger_once(Consumer rx):
     """Waits that go by until the next try, and after that."""
-    with nogil:
-        linger(&rx.patience, &rx.reader.ring, rx.reader.cursor)
+    if linger_is_due(&rx.patience):
+        with nogil:
+            linger(&rx.patience, &rx.reader.ring, rx.reader.cursor)
     return patience_of(rx)
 
 
@@ -79,3 +83,56 @@ def patience_of(Consumer rx):
 
 def lingers(Consumer rx):
     return bool(rx.lingers)
+
+
+# ---- the steps of shmring.nogil one by one -----------------------------------------------------------------------------
+
+
+def reserve_only(Producer tx, length):
+    out_reserve(tx, length, NO_WAIT)
+
+
+def commit_only(Producer tx, bytes message):
+    """A message that is not published."""
+    memcpy(out_reserve(tx, len(message), NO_WAIT), <const char*> message, len(message))
+    out_commit(tx, len(message))
+
+
+def publish(Producer tx):
+    out_publish(tx)
+
+
+def abort(Producer tx):
+    out_abort(tx)
+
+
+cdef list rest_of(Consumer rx, Batch* batch):
+    cdef const char* data = NULL
+    cdef uint64_t length = 0
+    cdef list messages = []
+    while batch_next(rx, batch, &data, &length):
+        messages.append(data[:length])
+    return messages
+
+
+def receive_batch(Consumer rx, releases=1):
+    """The messages of a batch, which is released so many times; and what it has after that."""
+    cdef Batch batch
+    cdef list messages = []
+    if batch_receive(rx, &batch, 1000, NO_WAIT):
+        messages = rest_of(rx, &batch)
+        for _ in range(releases):
+            batch_release(rx, &batch)
+    return messages, rest_of(rx, &batch)
+
+
+def receive_in_vain(Consumer rx):
+    """The exception of a second batch that cannot be had, and what the struct of the first one has afterwards."""
+    cdef Batch batch
+    batch_receive(rx, &batch, 1000, NO_WAIT)
+    batch_release(rx, &batch)
+    try:
+        batch_receive(rx, &batch, 1000, NO_WAIT)
+    except Exception as error:
+        return error, rest_of(rx, &batch)
+    return None, rest_of(rx, &batch)
