@@ -133,7 +133,7 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
         return TOO_LARGE
     produce_abort(writer)               # of a user who reserved and never committed
     if seldom(writer.position != writer.published):
-        produce_publish(writer)         # of earlier reservations; only here is it known whom they concern
+        produce_tell(writer, writer.published)  # of earlier reservations; only here is it known whom they concern
     for attempt in range(MOST_LOST):
         if tail.position + span - writer.cached_gate > ring.capacity:
             reserve_withdraw(writer.slot)
