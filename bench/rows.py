@@ -223,7 +223,7 @@ def extra_rows(extras: dict) -> Iterable[Row]:
             f"{bare:.1f} ms (bare)",
             f"{loaded:.1f} ms",
             "-",
-            f"+{above:.1f} ms",
+            f"{above:+.1f} ms",
             "≤ 15 ms",
             verdict(above <= 15),
         )
