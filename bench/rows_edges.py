@@ -49,40 +49,31 @@ def array_row(results: Results, size: int, contender: str, work: str) -> Row | N
     )
 
 
-def records_row(results: Results) -> Row | None:
-    case_id, goal = f"records/{RECORD_SIZE}", 0.9
-    native, mine = results.entry(case_id, "native"), results.entry(case_id, "shmring_records")
+def own_row(results: Results, case_id: str, contender: str, work: str, goal: float, note: str = "") -> Row | None:
+    """What only shmring has, beside the native program."""
+    native, mine = results.entry(case_id, "native"), results.entry(case_id, contender)
     if not native or not mine:
         return None
-    ratios = paired_ratios(native, mine)
+    size, ratios = mine["case"]["size"], paired_ratios(native, mine)
     return Row(
-        "typed records of 32 B, blocks of 1,000",
-        rate_text(median(series(native)), RECORD_SIZE),
-        rate_text(median(series(mine)), RECORD_SIZE),
+        work,
+        rate_text(median(series(native)), size),
+        rate_text(median(series(mine)), size),
         "-",
         ratio_text(ratios),
         f"≥ {goal} × native",
         verdict(median(ratios) >= goal),
-        "native: one message of 32,000 B for a block",
+        note,
     )
+
+
+def records_row(results: Results) -> Row | None:
+    work, note = "typed records of 32 B, blocks of 1,000", "native: one message of 32,000 B for a block"
+    return own_row(results, f"records/{RECORD_SIZE}", "shmring_records", work, 0.9, note)
 
 
 def cython_row(results: Results) -> Row | None:
-    case_id, goal = "cython/64", 0.7
-    native, mine = results.entry(case_id, "native"), results.entry(case_id, "shmring_cython")
-    if not native or not mine:
-        return None
-    ratios = paired_ratios(native, mine)
-    return Row(
-        "loops in Cython, 64 B (`shmring.nogil`)",
-        rate_text(median(series(native)), 64),
-        rate_text(median(series(mine)), 64),
-        "-",
-        ratio_text(ratios),
-        f"≥ {goal} × native",
-        verdict(median(ratios) >= goal),
-        "",
-    )
+    return own_row(results, "cython/64", "shmring_cython", "loops in Cython, 64 B (`shmring.nogil`)", 0.7)
 
 
 def aio_row(results: Results, loop: str) -> Row | None:

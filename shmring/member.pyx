@@ -201,6 +201,7 @@ cdef class Member(Receiver):
         cdef uint64_t position = 0, length = 0
         cdef int code
         while True:
+            batch.entry = 0
             code = self.claim_some(limit, self.reader.ring.capacity >> 2, UINT64_MAX, &batch.found)
             if code == ATTENTION:
                 code = self.find(UINT64_MAX, &position, &length, &batch.entry)

@@ -122,7 +122,7 @@ cdef inline int produce_extend(Writer* writer, uint64_t span) noexcept nogil:
     return OK
 
 
-# Many producers: win `span` bytes for `messages`. What was won before is published.
+# Many producers: win `span` bytes for `messages`. What was won before is told of.
 cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) noexcept nogil:
     cdef RingMap* ring = &writer.ring
     cdef Tail* tail = &writer.tail
