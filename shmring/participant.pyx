@@ -60,6 +60,12 @@ def leave_all():
             sleep_until(now_ns() + LAST_LOOK_NS)
 
 
+cdef object what_ends_this_thread():
+    """Nobody would retrieve SystemExit from a task of asyncio, which then says so: there, the task is cancelled."""
+    asyncio = sys.modules.get("asyncio")
+    return SystemExit if asyncio is None or asyncio._get_running_loop() is None else asyncio.CancelledError
+
+
 # The child of multiprocessing that has `leave_with_multiprocessing` among its finalizers.
 leaving_pid = 0
 
@@ -309,7 +315,7 @@ cdef class Participant(Waiter):
         """Why is the cached epoch not the process's? Raises what the user must know, else brings it up to date."""
         if self.is_closed:
             if ending_thread is not None and get_ident() != ending_thread:
-                raise SystemExit            # of this thread
+                raise what_ends_this_thread()
             raise ValueError(f"this {self.role_name()} of ring {self.ring.label} is closed")
         if self.pid != os.getpid():
             raise WrongProcess(f"this {self.role_name()} of ring {self.ring.label} belongs to process {self.pid}; a forked "

@@ -218,8 +218,9 @@ def test_a_thousand_handles_that_come_and_go_leave_nothing(tmp_path):
 
 def test_an_interpreter_that_ends_while_handles_are_awaited_ends_silently(unique_name, peer, way):
     program = """
-        import asyncio, json
+        import asyncio, atexit, gc
         from shmring import aio
+        from shmring.participant import leave_all
         aio.use(sys.argv[2])
         ring = shmring.open(sys.argv[1])
         rx, tx, other = ring.consumer(), ring.producer(), ring.consumer("other")
@@ -228,20 +229,30 @@ def test_an_interpreter_that_ends_while_handles_are_awaited_ends_silently(unique
             await aio.ready(tx)
             task = asyncio.create_task(rx.arecv())
             await asyncio.sleep(0.01)
+            try:
+                while sys.argv[3] == "busy thread":
+                    other.try_recv()
+                    await asyncio.sleep(0)
+            finally:
+                task._log_destroy_pending = False
+                if sys.argv[3] == "busy thread": loop.stop()
             return task
         loop = asyncio.new_event_loop()
-        if sys.argv[3] == "thread":
-            threading.Thread(target=lambda: (loop.create_task(main()), loop.run_forever()), daemon=True).start()
+        if sys.argv[3].endswith("thread"):
+            thread = threading.Thread(target=lambda: (loop.create_task(main()), loop.run_forever()), daemon=True)
+            if sys.argv[3] == "busy thread":        # it goes on calling a handle that is closed by then
+                atexit.unregister(leave_all), atexit.register(gc.collect), atexit.register(thread.join, 30)
+                atexit.register(leave_all)
+            thread.start()
             time.sleep(0.1)
         elif sys.argv[3] == "run":
             asyncio.run(main())
         else:
-            task = loop.run_until_complete(main())
-            task._log_destroy_pending = False
+            loop.run_until_complete(main())
         say("bye")
     """
     with shmring.create(unique_name, 4096) as ring:
-        for how in ("run", "pending", "thread"):
+        for how in ("run", "pending", "thread", "busy thread"):
             other = peer(program, unique_name, way, how)
             other.expect("bye")
             _, errors = other.process.communicate()
