@@ -86,7 +86,7 @@ enter:
   atomic { at = tail; mark = tail_mark };                  /* produce_start [tail] */
   do
   :: atomic { at < END -> if :: span = 1 :: at + 2 <= END -> span = 2 fi };
-     do                                                    /* produce_win */
+     do                                                    /* produce_win, produce_strive */
      :: at + span <= gate + CAP ->
 #if !defined(NO_NONE) && !defined(LATE_INTENT)
         STEP(intent_start[me] = NONE);                     /* [intend: NONE] */

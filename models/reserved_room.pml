@@ -139,7 +139,7 @@ next:
      if :: skip :: atomic { tail + 2 <= END -> span = 2 } fi;
 #endif
 again:
-     do                                                    /* produce_win */
+     do                                                    /* produce_win, produce_strive */
      :: atomic { at + span > END -> at = 0; span = 0 };    /* the model's end */
         intent[me] = NONE;
         if :: atomic { lost != NONE }; gate_opened(lost); lost = NONE :: atomic { lost == NONE } fi;

@@ -124,16 +124,42 @@ cdef inline int produce_extend(Writer* writer, uint64_t span) noexcept nogil:
 
 # Many producers: win `span` bytes for `messages`. What was won before is told of.
 cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) noexcept nogil:
+    cdef Tail* tail = &writer.tail
+    cdef uint64_t position = tail.position
+    cdef uint32_t previous = <uint32_t> (tail.word & 0xffff)
+    # Mostly nothing is open or to be told, there is room as far as we know, and nobody is faster.
+    if seldom(writer.position != writer.limit or writer.position != writer.published or span > MOST_SPAN
+              or position + span - writer.cached_gate > writer.ring.capacity
+              or not count_allows(writer.passed, tail, messages, writer.most)):
+        return produce_strive(writer, span, messages, NONE)
+    if seldom(not reserve_exchange(&writer.ring, writer.slot, writer.mark, tail, span, messages)):
+        return produce_strive(writer, span, messages, position)
+    produce_own(writer, position, messages, previous)
+    return OK
+
+
+# `messages` from `position` to our tail were won, after a record of `previous`.
+cdef inline void produce_own(Writer* writer, uint64_t position, uint64_t messages, uint32_t previous) noexcept nogil:
+    writer.limit = writer.tail.position
+    writer.position = writer.published = position
+    writer.previous = previous
+    writer.left = messages
+
+
+# produce_win, whatever is in the way. `lost`: where an exchange was lost already, or NONE: what we intended there gated, if only
+# for a moment.
+cdef inline int produce_strive(Writer* writer, uint64_t span, uint64_t messages, uint64_t lost) noexcept nogil:
     cdef RingMap* ring = &writer.ring
     cdef Tail* tail = &writer.tail
-    cdef uint64_t lost = NONE
     cdef uint32_t previous
     cdef int code, attempt
     if span > MOST_SPAN:
         return TOO_LARGE
     produce_abort(writer)               # of a user who reserved and never committed
-    if seldom(writer.position != writer.published):
+    if writer.position != writer.published:
         produce_tell(writer, writer.published)  # of earlier reservations; only here is it known whom they concern
+    if lost != NONE:
+        reserve_look(ring, tail)        # somebody else made progress
     for attempt in range(MOST_LOST):
         if tail.position + span - writer.cached_gate > ring.capacity:
             reserve_withdraw(writer.slot)
@@ -159,17 +185,14 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
         if reserve_exchange(ring, writer.slot, writer.mark, tail, span, messages):
             break
         if lost == NONE:
-            lost = tail.position        # what we intended there gated, if only for a moment
+            lost = tail.position
         reserve_look(ring, tail)        # somebody else made progress
     else:
         reserve_withdraw(writer.slot)
         return layout_fault(&writer.fault, PRODUCERS_OFFSET, tail.word, tail.position)
     if lost != NONE:
         gate_opened(ring, lost, tail.position, writer.must_fence)
-    writer.limit = tail.position
-    writer.position = writer.published = tail.position - span
-    writer.previous = previous
-    writer.left = messages
+    produce_own(writer, tail.position - span, messages, previous)
     return OK
 
 

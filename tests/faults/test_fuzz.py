@@ -82,7 +82,7 @@ def test_an_input_can_be_replayed_from_its_bytes(folder):
 @pytest.mark.parametrize("kind", [1, 3])        # of many producers; the other one's positions are beyond 48 bits
 @pytest.mark.parametrize("length", [0, 900])    # within a chunk, and into another one: a place for observers is noted first
 def test_a_producer_that_loses_every_exchange_gives_up_unless_the_tail_moves(folder, kind, length):
-    """In a child with a watchdog: the loop in produce_win has no other end."""
+    """In a child with a watchdog: the loop in produce_strive has no other end."""
     program = f"import kernel_target; print(kernel_target.lose_each_exchange({kind}, {length}))"
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60)
     assert re.match(r"\('', \d{7,}\)", done.stdout), done.stdout + done.stderr

@@ -39,7 +39,7 @@ def missing() -> str | None:
 # Before the kernel reads or exchanges one chosen word, somebody else has changed it: at each access, which no racing thread can
 # do. Whoever waits for that word to stand still, or for an exchange to succeed, waits for ever. This shows the bounds of the
 # kernel's loops. Only the bits of a mask change, so that a tail with a restless mark stays where it is: one that moved on would
-# soon fill the ring, which ends the loop in produce_win before its bound does.
+# soon fill the ring, which ends the loop in produce_strive before its bound does.
 DISTURB = """
 extern const volatile void *shmring_restless[2];    /* the word, writable, and as others have it mapped; or NULL */
 extern uint64_t shmring_restless_step, shmring_restless_mask, shmring_restless_changes;
