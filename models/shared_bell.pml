@@ -132,7 +132,7 @@ inline pass_on() {
 proctype sleeper(byte me) {
   byte at, to; bit is_ready, woken;
   do
-  :: atomic { IS_SHOWN(head) -> at = head; to = head; woken = 0 };                        /* claim_find */
+  :: atomic { IS_SHOWN(head) -> at = head; to = head; woken = 0 };                        /* reader_find */
      do
      :: atomic { IS_SHOWN(to) && IS_ABORTED(to) -> to++ }
      :: atomic { IS_SHOWN(to) && !IS_ABORTED(to) ->

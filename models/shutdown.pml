@@ -1,4 +1,4 @@
-/* The end of a ring of many producers: claim_is_drained and observe_is_drained with reserve_nothing_comes of reserve.pxd, against
+/* The end of a ring of many producers: reader_is_drained and observe_is_drained with reserve_nothing_comes of reserve.pxd, against
    sends and users' claims: produce_ponder of produce.pxd, and the looks for a shutdown of sender.pyx and producer.pyx. Names as
    there: [reserve] [ponder] [shutdown] [stamp] [give up] [withdraw] [drained].
 
@@ -224,11 +224,11 @@ proctype drainer() {
      :: !seen -> goto wait
      :: else
      fi;
-     if                                                    /* claim_has_data [W4] */
+     if                                                    /* reader_has_data [W4] */
      :: atomic { stamp[head] != 0 -> take(); seen = 0; was = 0; goto next }
      :: atomic { stamp[head] == 0 }
      fi;
-     at = head;                                            /* claim_is_drained [drained] */
+     at = head;                                            /* reader_is_drained [drained] */
      end = tail;                                           /* reserve_nothing_comes [drained] */
 walk:
      if

@@ -17,10 +17,11 @@
 # A handle's state is changed by one thread at a time: Python threads are kept out by the GIL, so an extension that works without
 # it keeps its handle to itself meanwhile. After a copy, `guard_copy_is_whole(tx.epoch, &process_epoch)` says whether the file was
 # cut under it; publish only what is whole. What Python code raises for a kernel's code: tx.raise_code(code, length).
-from shmring._core.claim cimport (Reader, claim_count, claim_has_data, claim_range, claim_release, claim_walk)
+from shmring._core.claim cimport claim_count, claim_range, claim_release, claim_walk
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport ATTENTION, CORRUPT, EMPTY, FULL, OK, TOO_LARGE
 from shmring._core.produce cimport (Writer, produce_finish, produce_has_room, produce_publish, produce_reserve)
+from shmring._core.reader cimport Reader, reader_has_data
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
 from shmring.consumer cimport Consumer

@@ -7,12 +7,13 @@ from cython cimport final
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
-from shmring._core.claim cimport (claim_count, claim_has_peers, claim_is_unfinished, claim_may_adopt, claim_release, claim_walk)
+from shmring._core.claim cimport claim_count, claim_release, claim_walk
 from shmring._core.gate cimport gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.keep cimport claim_put_back
 from shmring._core.layout cimport ATTENTION, EMPTY, OK, TOO_LARGE, mark_position
 from shmring._core.membership cimport group_head_word
+from shmring._core.reader cimport reader_has_peers, reader_is_unfinished, reader_may_adopt
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.sole cimport sole_is_all, sole_look, sole_pass
 from shmring.array_reader cimport ArrayReceiver
@@ -56,7 +57,7 @@ cdef class ArrayConsumer(ArrayReceiver):
     cdef Py_ssize_t bytes_there(self) except -1:
         cdef Consumer rx = <Consumer> self.rx
         cdef uint64_t head
-        if rx.reader.n_pending or claim_is_unfinished(&rx.reader) or claim_may_adopt(&rx.reader):
+        if rx.reader.n_pending or reader_is_unfinished(&rx.reader) or reader_may_adopt(&rx.reader):
             return rx.reader.ring.capacity
         head = mark_position(group_head_word(&rx.reader.ring, rx.reader.group_number), rx.reader.cursor)
         return min(gate_tail(&rx.reader.ring, head) - head, rx.reader.ring.capacity)
@@ -66,7 +67,7 @@ cdef class ArrayConsumer(ArrayReceiver):
         if code == ATTENTION:
             code = self.fill_shared(target, room, filled)
         # A member of several leaves the others their share.
-        return EMPTY if filled[0] and claim_has_peers(&(<Consumer> self.rx).reader) else code
+        return EMPTY if filled[0] and reader_has_peers(&(<Consumer> self.rx).reader) else code
 
     cdef int fill_sole(self, char* target, Py_ssize_t room, Py_ssize_t* filled) except? -100:
         """As the only member. ATTENTION: fill_shared."""

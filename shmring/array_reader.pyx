@@ -289,7 +289,7 @@ cdef class ArrayReceiver:
         return left
 
     cdef uint64_t lag_of(self, uint64_t position) except? 0:
-        """Records from `position` on: one pass over the headers, as claim_lag, with which it shares its excuses."""
+        """Records from `position` on: one pass over the headers, as reader_lag, with which it shares its excuses."""
         cdef const RingMap* ring = self.rx.own_map()
         cdef uint64_t tail = gate_tail(ring, position)
         cdef uint64_t length = 0, total = 0

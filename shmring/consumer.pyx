@@ -9,12 +9,13 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
-from shmring._core.claim cimport claim_count, claim_has_peers, claim_lag, claim_release, claim_walk
+from shmring._core.claim cimport claim_count, claim_release, claim_walk
 from shmring._core.futex cimport now_ns
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.keep cimport claim_keep, claim_put_back, claim_take_pending
 from shmring._core.layout cimport ATTENTION, EMPTY, OK, ROLE_CONSUMER, TOO_LARGE, mark_position
 from shmring._core.membership cimport group_head_word
+from shmring._core.reader cimport reader_has_peers, reader_lag
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
 from shmring.member cimport Member
@@ -269,7 +270,7 @@ cdef class Consumer(Member):
         """Messages that no member of this group has received (a snapshot). Cost: a pass over their headers, some ns each."""
         cdef uint64_t count = 0
         self.check()
-        claim_lag(&self.reader.ring, mark_position(group_head_word(&self.reader.ring, self.reader.group_number),
+        reader_lag(&self.reader.ring, mark_position(group_head_word(&self.reader.ring, self.reader.group_number),
                                                    self.reader.cursor), &count)
         return count
 
@@ -336,7 +337,7 @@ cdef class Consumer(Member):
             code = self.read_sole(messages, limit, quarter, longest)
             if code == ATTENTION:
                 code = self.read_shared(messages, limit, quarter, longest)
-            if code != OK or len(messages) >= limit or claim_has_peers(&self.reader):
+            if code != OK or len(messages) >= limit or reader_has_peers(&self.reader):
                 return code
 
     cdef int read_sole(self, list messages, Py_ssize_t limit, uint64_t most_bytes, uint64_t longest) except? -100:

@@ -15,11 +15,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
-from shmring._core.claim cimport claim_has_peers
 from shmring._core.count cimport count_in_flight, count_note
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport EMPTY, FULL, Fault, OK, TOO_LARGE
 from shmring._core.produce cimport UNBOUNDED, produce_finish, produce_most_batch, produce_reserve, produce_reserve_batch
+from shmring._core.reader cimport reader_has_peers
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.reserve cimport MOST_MESSAGES
 from shmring.consumer cimport LARGE, Consumer
@@ -158,7 +158,7 @@ def recv_many(Consumer rx not None, Copier copier, Py_ssize_t limit, timeout=Non
             if one is not None:
                 taken.append(one)
                 noted = len(taken)
-                if noted < limit and not claim_has_peers(&rx.reader):
+                if noted < limit and not reader_has_peers(&rx.reader):
                     continue
         if taken:
             return taken
@@ -213,7 +213,7 @@ cdef bint write_now(Producer tx, int64_t limit, object message, uint64_t length)
     if code != OK:
         tx.raise_code(code, length)
     try:
-        tx.check_sending()                          # after reserving: claim_is_drained rests on it
+        tx.check_sending()                          # after reserving: reader_is_drained rests on it
     except BaseException:
         tx.departing()
         raise

@@ -1,7 +1,7 @@
 # A member of a group, below its Python interface. For Cython users: see __init__.pxd.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from shmring._core.claim cimport Found, Reader
+from shmring._core.reader cimport Found, Reader
 from shmring.receiver cimport Receiver
 from shmring.view cimport Loan, View
 

@@ -9,9 +9,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport u32
-from shmring._core.claim cimport (Found, Reader, claim_and_note, claim_count, claim_count_all, claim_find, claim_has_data,
-                                  claim_is_drained, claim_is_unfinished, claim_may_adopt, claim_release, claim_sees_record,
-                                  claim_start, claim_walk, found_add, found_clear)
+from shmring._core.claim cimport claim_and_note, claim_count, claim_count_all, claim_release, claim_walk
 from shmring._core.doorbell cimport WAKE_ALL, bell_ring
 from shmring._core.futex cimport now_ns, yield_slice
 from shmring._core.gate cimport gate_tail
@@ -22,6 +20,8 @@ from shmring._core.layout cimport (ATTENTION, EMPTY, GROUP_DROP, GROUP_EPHEMERAL
 from shmring._core.linger cimport linger, linger_is_due
 from shmring._core.membership cimport (group_count, group_flags, group_head_word, group_is_settled, group_set_settled,
                                        participant_join)
+from shmring._core.reader cimport (Found, Reader, found_add, found_clear, reader_find, reader_has_data, reader_is_drained,
+                                   reader_is_unfinished, reader_may_adopt, reader_sees_record, reader_start)
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.repair cimport adopt_own, repair_gap_has_owner
 from shmring._core.shutdown cimport shutdown_is_seen
@@ -41,10 +41,10 @@ cdef enum:
 
 cdef bint reader_is_ready(const void* state, uint64_t ends_with_producers) noexcept nogil:
     cdef const Reader* reader = <const Reader*> state
-    if claim_has_data(reader):
+    if reader_has_data(reader):
         return True
     if shutdown_is_seen(&reader.ring) or (ends_with_producers and producers_are_gone(&reader.ring)):
-        return claim_is_drained(reader)
+        return reader_is_drained(reader)
     return False
 
 
@@ -76,7 +76,7 @@ cdef class Member(Receiver):
         self.reader.slot = self.slot
         self.reader.mark = self.number + 1
         self.reader.must_fence = self.short_slices
-        claim_start(&self.reader, number, lately)
+        reader_start(&self.reader, number, lately)
         if inherits:
             adopt_own(&self.reader)
 
@@ -128,7 +128,7 @@ cdef class Member(Receiver):
                 return claim_walk(&self.reader, position, length)
             if code == TOO_LARGE:
                 position[0] = self.reader.cursor
-                claim_find(&self.reader, position, length)
+                reader_find(&self.reader, position, length)
             if code != ATTENTION:
                 return code
             code = claim_pending(&self.reader, position, length, entry)
@@ -157,11 +157,11 @@ cdef class Member(Receiver):
             code = claim_and_note(&self.reader, limit, most_bytes, longest, found)
             if code != ATTENTION:
                 return code
-            if claim_is_unfinished(&self.reader):
+            if reader_is_unfinished(&self.reader):
                 claim_put_back(&self.reader)
             elif not self.ring.registry.adopt(&self.reader):
                 self.reader.deferred = ADOPT_LATER
-            elif not self.reader.n_pending and claim_may_adopt(&self.reader):
+            elif not self.reader.n_pending and reader_may_adopt(&self.reader):
                 self.reader.deferred = NEVER            # no entry is free: claim_drop asks again
 
     cdef end_or_put_back(self, View view, object error):
@@ -322,7 +322,7 @@ cdef class Member(Receiver):
         self.reader.has_sleepers = self.parked != 0
 
     cdef bint is_drained(self) noexcept:
-        return claim_is_drained(&self.reader)
+        return reader_is_drained(&self.reader)
 
     cdef RingMap* own_map(self) noexcept:
         return &self.reader.ring
@@ -358,7 +358,7 @@ cdef class Member(Receiver):
             return
         if tail - head > reader.ring.capacity:
             layout_fault(&reader.fault, PRODUCERS_OFFSET, tail, head)
-        elif not repair_gap_has_owner(&reader.ring, head) and not claim_sees_record(reader, head):
+        elif not repair_gap_has_owner(&reader.ring, head) and not reader_sees_record(reader, head):
             layout_fault(&reader.fault, reader.ring.data_offset + (head & reader.ring.mask), 0, head)
         else:
             return

@@ -22,11 +22,12 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint64_t
 from libc.string cimport memcpy
 
 from shmring._core.atomic cimport pause, seldom
-from shmring._core.claim cimport claim_and_note, claim_count_all, claim_has_data, claim_release, found_clear
+from shmring._core.claim cimport claim_and_note, claim_count_all, claim_release
 from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport OK
 from shmring._core.linger cimport linger, linger_is_due
 from shmring._core.produce cimport produce_finish, produce_publish, produce_reserve
+from shmring._core.reader cimport found_clear, reader_has_data
 from shmring._core.shutdown cimport shutdown_is_seen
 from shmring.consumer cimport Consumer
 from shmring.member cimport Batch
@@ -46,7 +47,7 @@ cdef inline char* out_reserve(Producer tx, uint64_t length, int64_t deadline) ex
     cdef char* payload = NULL
     if seldom(tx.epoch != process_epoch or produce_reserve(&tx.writer, length, &payload) != OK):
         return tx.await_room(length, deadline)
-    if seldom(shutdown_is_seen(&tx.writer.ring)):               # after reserving: claim_is_drained rests on it
+    if seldom(shutdown_is_seen(&tx.writer.ring)):               # after reserving: reader_is_drained rests on it
         return tx.await_room(length, deadline)
     return payload
 
@@ -96,7 +97,7 @@ cdef inline int batch_receive(Consumer rx, Batch* batch, uint64_t limit, int64_t
     if seldom(rx.epoch != process_epoch):
         return rx.await_batch(batch, limit, deadline)
     for look in range(LOOKS):
-        if claim_has_data(&rx.reader):
+        if reader_has_data(&rx.reader):
             if look and rx.lingers and linger_is_due(&rx.patience):
                 linger(&rx.patience, &rx.reader.ring, rx.reader.cursor)
             if claim_and_note(&rx.reader, limit, rx.reader.ring.capacity >> 2, UINT64_MAX, &batch.found) == OK:

@@ -278,7 +278,7 @@ cdef class Producer(Sender):
         code = produce_reserve(&self.writer, length, &payload)
         if seldom(code != OK):
             return code
-        if seldom(shutdown_is_seen(&self.writer.ring)):                 # after reserving: claim_is_drained rests on it
+        if seldom(shutdown_is_seen(&self.writer.ring)):                 # after reserving: reader_is_drained rests on it
             return self.back_out()
         memcpy(payload, data, length)
         if seldom(not guard_copy_is_whole(self.epoch, &process_epoch)): # the file was cut under the copy: nothing is published

@@ -1,8 +1,8 @@
 # The tables of groups and participants, for the other ports.
 from libc.stdint cimport uint32_t, uint64_t
 
-from shmring._core.claim cimport Reader
 from shmring._core.layout cimport Fault, RingMap, Slot
+from shmring._core.reader cimport Reader
 from shmring.mapping cimport Mapping
 
 

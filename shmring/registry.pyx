@@ -18,7 +18,6 @@ from libc.string cimport memcpy, memset
 from posix.fcntl cimport O_CLOEXEC, O_RDWR, open as open_file
 from posix.unistd cimport close as close_file
 
-from shmring._core.claim cimport Reader
 from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.futex cimport byte_is_locked, is_confined_to, lock_byte, unlock_all
 from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_DROP, GROUP_EPHEMERAL, GROUP_EXCLUSIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES,
@@ -27,6 +26,7 @@ from shmring._core.membership cimport (
     group_begin, group_check, group_count, group_end, group_flags, group_has_member, group_is_being_claimed, group_is_settled,
     group_members, group_set_exclusive, group_set_members, group_set_orphans, group_set_settled, group_share, group_state,
     group_unshare, participant_group, participant_has_left, participant_is_active, participant_is_orphan, participant_role)
+from shmring._core.reader cimport Reader
 from shmring._core.repair cimport ORPHANED, adopt_orphan, repair_begun, repair_bury, repair_free, repair_note
 from shmring._core.reserve cimport reserve_lately
 from shmring._core.snapshot cimport GroupSnapshot, snapshot_group, snapshot_hold, snapshot_tail

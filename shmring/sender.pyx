@@ -66,7 +66,7 @@ cdef class Sender(Participant):
             self.check_sending()
             code = produce_reserve(&self.writer, length, &payload)
             if code == OK:
-                if shutdown_has_begun(&self.writer.ring):       # after reserving: claim_is_drained rests on it
+                if shutdown_has_begun(&self.writer.ring):       # after reserving: reader_is_drained rests on it
                     self.departing()
                     continue
                 return payload

@@ -9,8 +9,9 @@
 from libc.stdint cimport int64_t, uint64_t
 
 from shmring._core.atomic cimport add_u64, fence_compiler, kernel_assert, load_relaxed_u64, store_relaxed_u64
-from shmring._core.claim cimport Reader, claim_count, claim_store_hold, claim_tell
+from shmring._core.claim cimport claim_count, claim_store_hold, claim_tell
 from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NONE, OK
+from shmring._core.reader cimport Reader
 from shmring._core.record cimport record_look, record_span
 
 

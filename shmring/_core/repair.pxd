@@ -16,14 +16,15 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (add_u32, add_u64, fence_acquire, fence_compiler, fence_full, load_acquire_u64, load_relaxed_u16, load_relaxed_u64,
                                    store_relaxed_u64, store_release_u32, store_release_u64, u64)
-from shmring._core.claim cimport Reader, claim_store_hold
-from shmring._core.keep cimport claim_hold_lowest
+from shmring._core.claim cimport claim_store_hold
 from shmring._core.gate cimport gate_tail
+from shmring._core.keep cimport claim_hold_lowest
 from shmring._core.layout cimport (ABORTED, CLAIMS, GROUP_ACTIVE, GROUP_DROP, HEADER_BYTES, NONE, ROLE_PRODUCER,
                                    SLOT_FREE, SLOT_ORPHAN, TENTATIVE, Fault, Header, OK, RingMap, Slot, mark_owner,
                                    mark_pack, mark_position)
 from shmring._core.membership cimport (group_flags, group_set_orphans, group_state, participant_clear_bits, participant_group,
                                        participant_miss, participant_role, participant_set_sole, participant_sole)
+from shmring._core.reader cimport Reader
 from shmring._core.record cimport record_at, record_look, record_look_stamped, record_span, record_stamp
 from shmring._core.reserve cimport intent_read
 

@@ -86,7 +86,7 @@ cdef inline bint snapshot_is_parked(const RingMap* ring, uint32_t number) noexce
     return (asleep >> (number & 63)) & 1
 
 
-# How many messages lie from `position` on, into `count`: as claim_lag counts them, over at most `most` headers. What lies behind
+# How many messages lie from `position` on, into `count`: as reader_lag counts them, over at most `most` headers. What lies behind
 # those is guessed from how dense the places for observers, or else the headers that were passed, stand. False: it was guessed.
 cdef inline bint snapshot_lag(const RingMap* ring, uint64_t position, uint64_t most, uint64_t* count) noexcept nogil:
     cdef uint64_t begin = position, tail = gate_tail(ring, position)

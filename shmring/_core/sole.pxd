@@ -26,8 +26,9 @@
 from libc.stdint cimport uint64_t
 
 from shmring._core.atomic cimport fence_compiler, load_relaxed_u32, store_relaxed_u64, store_release_u64
-from shmring._core.claim cimport Reader, claim_forget, claim_intend, claim_look, claim_tell
+from shmring._core.claim cimport claim_forget, claim_intend, claim_tell
 from shmring._core.layout cimport ATTENTION, CORRUPT, NONE, OK, SHARED, TOO_LARGE, mark_owner, mark_pack
+from shmring._core.reader cimport Reader, reader_look
 from shmring._core.record cimport SKIP, record_span
 
 
@@ -49,13 +50,13 @@ cdef inline void sole_move_head(Reader* reader, uint64_t end) noexcept nogil:
     reader.word = mark_pack(end, reader.mark)
     reader.cursor = end
     # sync: claimed (release). As in claim_move_head, but nobody else writes the head; pairs with (acquire) in gate_look_at_group,
-    # claim_refresh, claim_start and repair_judge. [claim]
+    # claim_refresh, reader_start and repair_judge. [claim]
     store_release_u64(&reader.group.head, reader.word)
 
 
 # The record at `position`, at the head or behind records that we looked at: OK, EMPTY, or ATTENTION: see claim_range.
 cdef inline int sole_look(Reader* reader, uint64_t position, uint64_t* length) noexcept nogil:
-    cdef int code = claim_look(reader, position, length)
+    cdef int code = reader_look(reader, position, length)
     return ATTENTION if code == SKIP or code == CORRUPT else code
 
 

@@ -6,8 +6,7 @@ from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport abort
 from libc.string cimport memset
 
-from shmring._core.claim cimport (Found, Reader, claim_and_note, claim_count, claim_count_all, claim_find, claim_has_data,
-                                  claim_is_drained, claim_is_unfinished, claim_lag, claim_may_adopt, claim_release, claim_start, claim_walk)
+from shmring._core.claim cimport claim_and_note, claim_count, claim_count_all, claim_release, claim_walk
 from shmring._core.keep cimport claim_drop, claim_keep, claim_pending, claim_put_back, claim_take_pending
 from shmring._core.layout cimport (ATTENTION, CLAIMS, CORRUPT, EMPTY, LAPPED, NONE, NO_CLAIM_LEFT, OK, RingMap, TOO_LARGE)
 from shmring._core.membership cimport participant_group, participant_is_orphan
@@ -16,6 +15,8 @@ from shmring._core.observe cimport (Watcher, observe_advance, observe_announce, 
 from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_finish, produce_has_room, produce_is_open,
                                     produce_is_passed, produce_most_batch, produce_ponder, produce_publish, produce_reserve,
                                     produce_reserve_batch, produce_start)
+from shmring._core.reader cimport (Found, Reader, reader_find, reader_has_data, reader_is_drained, reader_is_unfinished,
+                                   reader_lag, reader_may_adopt, reader_start)
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.repair cimport adopt_orphan
 from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
@@ -137,11 +138,11 @@ cdef inline int act_claim(World* world, Reader* reader, uint64_t limit, uint64_t
         code = claim_and_note(reader, limit, most, longest, found)
         if code != ATTENTION:
             return code
-        if claim_is_unfinished(reader):
+        if reader_is_unfinished(reader):
             claim_put_back(reader)
         else:
             act_adopt(world, reader)
-            if not reader.n_pending and claim_may_adopt(reader):
+            if not reader.n_pending and reader_may_adopt(reader):
                 reader.deferred = 0xffffffff
     return code
 
@@ -209,7 +210,7 @@ cdef inline void act_join_reader(World* world, int number, RingMap map, uint64_t
     reader.ring = map
     reader.slot = &world.map.participants[2 + number]
     reader.mark = 3 + number
-    claim_start(reader, number // 2, lately)
+    reader_start(reader, number // 2, lately)
 
 
 # Consumer.take and Consumer.read_sole, and what they leave to take_carefully and read_shared.
@@ -268,15 +269,15 @@ cdef inline void act_consume(World* world, Input* input) noexcept nogil:
     elif what == 11:
         act_take_pending(world, reader)
     elif what == 12:
-        claim_lag(&reader.ring, reader.cursor, &count)
+        reader_lag(&reader.ring, reader.cursor, &count)
         check(count <= CAPACITY // 16)
     elif what == 13:
-        claim_has_data(reader)
-        claim_is_drained(reader)
+        reader_has_data(reader)
+        reader_is_drained(reader)
     elif what == 14:
         if act_claim(world, reader, 1, 0, take(input, 1), NULL) == TOO_LARGE:    # as recv_into
             position = reader.cursor
-            claim_find(reader, &position, &length)
+            reader_find(reader, &position, &length)
     else:
         act_adopt(world, reader)
 
@@ -316,7 +317,7 @@ cdef inline void act_observe(World* world, Input* input) noexcept nogil:
     elif what == 5:
         act_join_watcher(world, number, watcher.ring, pick(input, 2))
     elif what == 6:
-        claim_lag(&watcher.ring, watcher.position, &count)
+        reader_lag(&watcher.ring, watcher.position, &count)
         check(count <= CAPACITY // 16)
     elif number == 0:
         observe_announce(watcher)

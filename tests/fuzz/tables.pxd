@@ -4,7 +4,6 @@
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from shmring._core.claim cimport claim_lag
 from shmring._core.doorbell cimport bell_park, bell_ring, bell_unpark, doorbell_ring_all
 from shmring._core.gate cimport gate_scan, gate_tail
 from shmring._core.layout cimport (Fault, GROUP_ACTIVE, GROUP_EPHEMERAL, GROUP_FREE, OK, ROLE_CONSUMER, ROLE_OBSERVER, ROLE_PRODUCER,
@@ -15,6 +14,7 @@ from shmring._core.membership cimport (group_begin, group_check, group_count, gr
                                        participant_count_producer, participant_depart, participant_enter, participant_group,
                                        participant_has_left, participant_is_active, participant_is_free, participant_is_orphan,
                                        participant_join, participant_set_role, participant_set_sole)
+from shmring._core.reader cimport reader_lag
 from shmring._core.repair cimport adopt_own, repair_bury, repair_free, repair_gap_has_owner, repair_note
 from shmring._core.reserve cimport reserve_lately, reserve_nothing_comes
 from shmring._core.shutdown cimport shutdown_begin, shutdown_has_begun
@@ -129,7 +129,7 @@ cdef inline void table_stats(World* world) noexcept nogil:
     cdef uint32_t number
     for number in range(world.map.n_groups):
         if snapshot_group(&world.map, number, &group):
-            claim_lag(&world.map, group.head, &count)
+            reader_lag(&world.map, group.head, &count)
             check(count <= CAPACITY // 16)
     snapshot_tail(&world.map)
     for number in range(world.map.n_participants):

@@ -12,12 +12,12 @@ from posix.mman cimport (MAP_ANONYMOUS, MAP_FAILED, MAP_FIXED, MAP_NORESERVE, MA
                          PROT_WRITE, mmap)
 from posix.unistd cimport ftruncate
 
-from shmring._core.claim cimport Reader
 from shmring._core.layout cimport (FLAG_SINGLE_PRODUCER, Fault, Identity, OK, RingMap, layout_attach, layout_data_offset,
                                    layout_point)
 from shmring._core.membership cimport layout_create
 from shmring._core.observe cimport Watcher
 from shmring._core.produce cimport Writer
+from shmring._core.reader cimport Reader
 
 cdef extern from "sys/mman.h" nogil:
     int memfd_create(const char* name, unsigned int flags)

@@ -5,8 +5,7 @@
 from libc.stdint cimport UINT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from shmring._core.claim cimport (Found, Reader, claim_and_note, claim_count, claim_count_all, claim_is_drained,
-                                  claim_is_unfinished, claim_may_adopt, claim_release, claim_walk)
+from shmring._core.claim cimport claim_and_note, claim_count, claim_count_all, claim_release, claim_walk
 from shmring._core.keep cimport claim_drop, claim_keep, claim_pending, claim_put_back, claim_take_pending
 from shmring._core.layout cimport ATTENTION, CLAIMS, EMPTY, FULL, LAPPED, NONE, OK
 from shmring._core.membership cimport participant_count_producer, participant_set_sole
@@ -14,6 +13,7 @@ from shmring._core.observe cimport (Watcher, observe_advance, observe_is_drained
                                     observe_start)
 from shmring._core.produce cimport (Writer, produce_abort, produce_finish, produce_ponder, produce_publish, produce_reserve,
                                     produce_reserve_batch, produce_start)
+from shmring._core.reader cimport Found, Reader, reader_is_drained, reader_is_unfinished, reader_may_adopt
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.shutdown cimport shutdown_has_begun, shutdown_is_seen
 from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
@@ -246,11 +246,11 @@ cdef inline int take_some(Part* part, Reader* reader, int* views, int* n_views, 
                 count_one(&play.redelivered)
                 drop_entry(reader, entry)
                 return OK
-            if claim_is_unfinished(reader):
+            if reader_is_unfinished(reader):
                 claim_put_back(reader)
             elif not stage_adopt(&play.stage, reader):
                 reader.deferred = 64
-            elif not reader.n_pending and claim_may_adopt(reader):
+            elif not reader.n_pending and reader_may_adopt(reader):
                 reader.deferred = 0xffffffff
         if code != OK:
             return code
@@ -317,7 +317,7 @@ cdef inline bint consume_life(Part* part, uint32_t group, bint latest, uint64_t 
             count_one(&play.broken)
             break
         drop_views(part, &reader, views, &n_views, 0)
-        if shutdown_has_begun(&stage.map) and claim_is_drained(&reader):
+        if shutdown_has_begun(&stage.map) and reader_is_drained(&reader):
             has_ended = True
             break
         reader.deferred = 0 if reader.deferred <= 64 else reader.deferred

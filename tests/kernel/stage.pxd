@@ -10,7 +10,6 @@ from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap
 from posix.unistd cimport ftruncate
 
 from shmring._core.atomic cimport pause, u32
-from shmring._core.claim cimport Reader, claim_has_data, claim_is_drained, claim_start
 from shmring._core.doorbell cimport WAKE_ALL, bell_arm, bell_disarm, bell_park, bell_ring, bell_sequence, bell_unpark, doorbell_ring_all
 from shmring._core.futex cimport futex_wait, membarrier_register, now_ns, yield_slice
 from shmring._core.layout cimport (FLAG_SINGLE_PRODUCER, GROUP_ACTIVE, GROUP_FREE, GROUP_JOINING, OK, Bell, Fault, Identity, RingMap,
@@ -24,6 +23,7 @@ from shmring._core.membership cimport (
 from shmring._core.observe cimport Watcher, observe_announce, observe_has_data, observe_is_drained
 from shmring._core.pages cimport pages_map
 from shmring._core.produce cimport Writer, produce_aim, produce_has_room, produce_is_passed
+from shmring._core.reader cimport Reader, reader_has_data, reader_is_drained, reader_start
 from shmring._core.repair cimport adopt_orphan, adopt_own, repair_bury, repair_free, repair_note
 from shmring._core.reserve cimport reserve_lately
 from shmring._core.shutdown cimport shutdown_is_seen
@@ -205,7 +205,7 @@ cdef inline uint32_t stage_join(Stage* stage, uint32_t group, bint latest, Reade
     reader.slot = &ring.participants[slot]
     reader.mark = slot + 1
     reader.must_fence = stage.must_fence
-    claim_start(reader, group, lately)
+    reader_start(reader, group, lately)
     if inherits:
         adopt_own(reader)
     memset(waits, 0, sizeof(Waits))
@@ -263,7 +263,7 @@ cdef inline bint stage_adopt(Stage* stage, Reader* reader) noexcept nogil:
 
 
 cdef inline bint reader_is_ready(Reader* reader) noexcept nogil:
-    return claim_has_data(reader) or (shutdown_is_seen(&reader.ring) and claim_is_drained(reader))
+    return reader_has_data(reader) or (shutdown_is_seen(&reader.ring) and reader_is_drained(reader))
 
 
 cdef inline bint watcher_is_ready(Watcher* watcher) noexcept nogil:
