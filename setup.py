@@ -11,9 +11,10 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 PORTS = [
-    "sigbus", "region", "mapping", "registry", "ring", "waiter", "participant", "sender", "producer", "receiver", "view",
-    "member", "consumer", "observer", "stats", "examine", "waitv", "packed", "counted", "watch", "sleeper", "codecs/pickled",
-    "queue_pickle", "array_writer", "array_view", "array_reader", "array_consumer", "array_observer",
+    "sigbus", "region", "mapping", "table_lock", "registry", "ring", "waiter", "participant", "sender", "producer",
+    "receiver", "view", "member", "consumer", "observer", "stats", "examine", "waitv", "packed", "counted", "watch",
+    "sleeper", "codecs/pickled", "queue_pickle", "array_writer", "array_view", "array_reader", "array_consumer",
+    "array_observer",
 ]
 WITH_NUMPY = {"array_reader", "array_writer"}       # they are loaded by those who have arrays
 # cmpxchg16b, which every x86-64 machine of the last fifteen years has, inline instead of a call.

@@ -350,7 +350,7 @@ cdef class Observer(Receiver):
         try:
             from shmring import news
         except (ImportError, OSError):
-            return                      # as in Registry.log_found
+            return                      # as in Registry.give_away
         news.log_lapped(self.ring.name, self.ring.label, self.number if self.slot != NULL else None, self.told_lost - before, self.told_lost)
 
     # ---- for waiting ---------------------------------------------------------------------------------------------

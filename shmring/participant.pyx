@@ -28,7 +28,7 @@ from shmring.waiter cimport Waiter
 
 from shmring import evidence, policy as policies
 from shmring.errors import Loading, TooManyParticipants, WrongProcess
-from shmring.registry import close_lock_descriptor
+from shmring.table_lock import close_lock_descriptor
 
 cdef enum:
     LAST_LOOK_NS = 100000           # between two looks for threads that are still in a wait at the end

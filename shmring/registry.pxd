@@ -4,23 +4,19 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmring._core.layout cimport Fault, RingMap, Slot
 from shmring._core.reader cimport Reader
 from shmring.mapping cimport Mapping
+from shmring.table_lock cimport Tables
 
 
 # CorruptRing, from the facts that the kernel left.
 cdef object corrupt(Fault* fault, str label)
 
 
-cdef class Registry:
+cdef class Registry(Tables):
     cdef RingMap* map               # the ring's, which owns this and lives longer
-    cdef int fd                     # the ring's descriptor of the segment; -1 once the ring is closed
-    cdef object name                # the ring's
-    cdef str label                  # the ring's: what messages call it
-    cdef bytes uuid                 # the ring's
     cdef Mapping data               # the data area, writable; mapped when something dead has to be cleaned up there
     cdef bint has_news              # something was cleaned up, and sleepers were not told yet
     cdef list found                 # what was done for the dead: facts, to be logged once the lock is free
 
-    cdef bint wait_for_lock(self, int fd, bint wait) except -1
     cdef find_group(self, str name)
     cdef find_alike(self, str name, object ephemeral, object redeliver, bint exclusive)
     cdef uint32_t make_group(self, str name, uint32_t flags, bint latest) except? 0xffffffff
@@ -44,11 +40,3 @@ cdef class Registry:
     cdef uint32_t dead_producer(self)
     cdef list describe_obstacles(self, uint64_t span)
     cdef object describe_holding(self, uint32_t number)
-
-
-cdef class TableLock:
-    cdef Registry registry
-    cdef bint wait                  # for who holds it
-    cdef bint is_held
-    cdef int fd                     # own open file description; -1 outside of the block
-    cdef release(self)

@@ -1,27 +1,20 @@
-"""The tables of groups and participants: the lock under which they change, who lives, and burying the dead.
+"""The tables of groups and participants: who is there, who lives, and burying the dead.
 
-Owns: the registry lock, and the descriptors whose file locks must not survive in a forked child.
-
-Invariant: only who holds the lock writes the tables (the functions of _core/membership.pxd and repair.pxd). The kernel drops the lock with its
-holder, and whatever that one left half done is done again or undone by the next.
+Invariant: only who holds the lock (table_lock.pyx) writes the tables (the functions of _core/membership.pxd and repair.pxd). Whatever a
+holder that died left half done is done again or undone by the next.
 """
 
 import errno
 import os
-from _thread import get_ident           # what threading gives, without the time that importing it takes
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals, PyErr_SetFromErrno
-from libc.errno cimport EACCES, EAGAIN, EINTR, ENOENT, errno as last_error
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from posix.fcntl cimport O_CLOEXEC, O_RDWR, open as open_file
-from posix.unistd cimport close as close_file
 
 from shmring._core.doorbell cimport doorbell_ring_all
-from shmring._core.futex cimport byte_is_locked, is_confined_to, lock_byte, unlock_all
+from shmring._core.futex cimport byte_is_locked, is_confined_to
 from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_DROP, GROUP_EPHEMERAL, GROUP_EXCLUSIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES,
-                                   LOCK_PARTICIPANT, LOCK_REGISTRY, NONE, ROLE_CONSUMER, ROLE_OBSERVER, ROLE_PRODUCER, Fault, OK, RingMap, Slot)
+                                   LOCK_PARTICIPANT, NONE, ROLE_CONSUMER, ROLE_OBSERVER, ROLE_PRODUCER, Fault, OK, RingMap, Slot)
 from shmring._core.membership cimport (
     group_begin, group_check, group_count, group_end, group_flags, group_has_member, group_is_being_claimed, group_is_settled,
     group_members, group_set_exclusive, group_set_members, group_set_orphans, group_set_settled, group_share, group_state,
@@ -31,41 +24,12 @@ from shmring._core.repair cimport ORPHANED, adopt_orphan, repair_begun, repair_b
 from shmring._core.reserve cimport reserve_lately
 from shmring._core.snapshot cimport GroupSnapshot, snapshot_group, snapshot_hold, snapshot_tail
 from shmring.mapping cimport Mapping
+from shmring.table_lock cimport Tables
 
 from shmring import evidence
-from shmring.errors import CorruptRing, MappingError, MemberTaken, TooManyGroups, mapping_error
-
-# Descriptors whose locks must not survive in a forked child: it would keep them alive for a parent that died. A descriptor is opened
-# and entered here, or removed and closed, without letting go of the GIL in between (os.open and os.close would), so a child gets
-# all of them or none. A lock instead would be held for ever by a daemon thread that the end of the interpreter stops there.
-lock_descriptors = set()
+from shmring.errors import CorruptRing, MemberTaken, TooManyGroups
 
 ROLES = {ROLE_PRODUCER: "producer", ROLE_CONSUMER: "consumer", ROLE_OBSERVER: "observer"}
-
-# Which thread of this process holds the registry lock of which ring (by uuid): a signal handler or finalizer that runs in that
-# thread must not wait for itself. In a child that it forked: for which rings the parent held it, and may wait for us.
-holders = {}
-interrupted = set()
-BUSY = "ring {}: its tables are being changed by the very thread that {}"
-
-
-def _after_fork_in_child():
-    interrupted.update([uuid for uuid, holder in holders.items() if holder == get_ident()])
-    holders.clear()
-    while lock_descriptors:
-        close_file(lock_descriptors.pop())
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def close_lock_descriptor(int fd):
-    """Give up the locks of `fd` at once (a child forked in C may have a copy of it), and close it."""
-    if fd in lock_descriptors:              # before a signal can interrupt us below
-        unlock_all(fd)
-    if fd in lock_descriptors:              # not in a child forked meanwhile: it has closed its copy
-        lock_descriptors.discard(fd)
-        close_file(fd)
 
 
 cdef object corrupt(Fault* fault, str label):
@@ -73,99 +37,28 @@ cdef object corrupt(Fault* fault, str label):
                        f"{fault.limit:#x} was to be agreed with; the memory was damaged by somebody else")
 
 
-cdef class TableLock:
-    """The registry lock, held between enter and exit. What a signal interrupts in between leaves through exit."""
-
-    def __cinit__(self, Registry registry, bint wait):
-        self.registry = registry
-        self.wait = wait
-        self.fd = -1
-
-    def __enter__(self):
-        cdef Registry registry = self.registry
-        if holders.get(registry.uuid) == get_ident():
-            if not self.wait:
-                return False
-            raise RuntimeError(BUSY.format(registry.label, "this signal handler or finalizer interrupted"))
-        self.fd = registry.open_lock_descriptor()
-        try:
-            if registry.wait_for_lock(self.fd, self.wait and registry.uuid not in interrupted):
-                interrupted.discard(registry.uuid)
-                holders[registry.uuid] = get_ident()
-                self.is_held = True
-                registry.end_half_made_groups()
-                return True
-            if self.wait:
-                raise RuntimeError(BUSY.format(registry.label, "forked this process, from a signal handler or finalizer"))
-        except BaseException:
-            self.release()
-            raise
-        self.release()
-        return False
-
-    def __exit__(self, *_):
-        self.release()
-
-    cdef release(self):
-        cdef bint was_held = self.is_held
-        self.is_held = False
-        if was_held:
-            holders.pop(self.registry.uuid, None)
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            close_lock_descriptor(fd)
-        if was_held:
-            self.registry.log_found()
-
-
-cdef class Registry:
+cdef class Registry(Tables):
     """The tables of one mapped ring."""
 
     # ---- the lock ------------------------------------------------------------------------------------------------
 
-    def lock(self):
-        """A context manager that holds the registry lock. Raises RuntimeError in a signal handler or finalizer that interrupted its
-        own thread while that held the lock, and in a child forked there, as long as the parent holds it.
-        """
-        return TableLock.__new__(TableLock, self, True)
-
-    def try_lock(self):
-        """The same if nobody else is at the tables; entering it tells whether the lock is held."""
-        return TableLock.__new__(TableLock, self, False)
-
-    def open_lock_descriptor(self):
-        """An open file description of our own for the segment, as locks belong to descriptions."""
-        cdef bytes path = f"/proc/self/fd/{self.fd}".encode()
-        cdef int fd = open_file(path, O_RDWR | O_CLOEXEC)
-        cdef int code
-        while fd < 0 and last_error == EINTR:
-            PyErr_CheckSignals()
-            fd = open_file(path, O_RDWR | O_CLOEXEC)
-        if fd < 0:
-            code = last_error
-            raise mapping_error(code, f"open ring {self.label} once more, for a lock", self.name,
-                                MappingError if code == ENOENT else None, "/proc is not mounted" if code == ENOENT else "")
-        lock_descriptors.add(fd)
-        return fd
-
-    cdef bint wait_for_lock(self, int fd, bint wait) except -1:
-        cdef int result
-        while True:
-            with nogil:
-                result = lock_byte(fd, LOCK_REGISTRY, wait)
-            if result == 0 or (not wait and result in (-EAGAIN, -EACCES)):
-                return result == 0
-            if result != -EINTR:
-                raise OSError(-result, f"ring {self.label}: cannot lock its tables: {os.strerror(-result)}")
-            PyErr_CheckSignals()
-
-    def end_half_made_groups(self):
-        """We hold the lock, so whoever began these is dead."""
+    cdef take_over(self):
+        """Groups that are being made: whoever began them is dead."""
         cdef uint32_t number
         for number in range(self.map.n_groups):
             if group_state(self.map, number) == GROUP_JOINING:
                 group_end(&self.map.groups[number])
                 doorbell_ring_all(self.map)         # it held producers back
+
+    cdef give_away(self):
+        """Log what was done for the dead; without the lock, as log handlers may do anything."""
+        if self.found:
+            found, self.found = self.found, []
+            try:
+                from shmring import news
+            except (ImportError, OSError):
+                return              # its files cannot be read, say: whoever waits for a message has nothing to do with that
+            news.log_deaths(self.name, self.label, found)
 
     # ---- groups (with the lock held) -----------------------------------------------------------------------------
 
@@ -339,16 +232,6 @@ cdef class Registry:
 
     cdef uint64_t lately(self) noexcept:
         return reserve_lately(self.map)
-
-    def log_found(self):
-        """Without the lock, as log handlers may do anything."""
-        if self.found:
-            found, self.found = self.found, []
-            try:
-                from shmring import news
-            except (ImportError, OSError):
-                return              # its files cannot be read, say: whoever waits for a message has nothing to do with that
-            news.log_deaths(self.name, self.label, found)
 
     cdef bint is_alive(self, uint32_t number) except -1:
         """Does the participant in slot `number` live? Its lock tells; where it cannot tell more, its pid does."""
