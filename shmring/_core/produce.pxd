@@ -127,8 +127,9 @@ cdef inline int produce_win(Writer* writer, uint64_t span, uint64_t messages) no
     cdef Tail* tail = &writer.tail
     cdef uint64_t position = tail.position
     cdef uint32_t previous = <uint32_t> (tail.word & 0xffff)
-    # Mostly nothing is open or to be told, there is room as far as we know, and nobody is faster.
-    if seldom(writer.position != writer.limit or writer.position != writer.published or span > MOST_SPAN
+    # Mostly nothing is open, nobody waits for what was won before, there is room as far as we know, and nobody is faster.
+    if seldom(writer.position != writer.limit or span > MOST_SPAN
+              or (writer.position != writer.published and produce_is_awaited(writer))
               or position + span - writer.cached_gate > writer.ring.capacity
               or not count_allows(writer.passed, tail, messages, writer.most)):
         return produce_strive(writer, span, messages, NONE)
@@ -349,11 +350,14 @@ cdef inline int produce_publish(Writer* writer) noexcept nogil:
     # Statistics: only we write these words.
     store_relaxed_u64(&writer.slot.messages, writer.messages)
     store_relaxed_u64(&writer.slot.bytes, writer.bytes)
+    return produce_tell(writer, before) if seldom(produce_is_awaited(writer)) else 0
+
+
+# Does anybody sleep, or is about to, whom our records concern?
+cdef inline bint produce_is_awaited(const Writer* writer) noexcept nogil:
     fence_compiler()                    # N1 before N2: doorbell.pxd [N2]
-    if seldom(bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence
-              or (writer.ring.is_multi and bell_is_armed(writer.ring.room_bell, writer.ring.n_bell_words))):
-        return produce_tell(writer, before)
-    return 0
+    return (bell_is_armed(writer.ring.data_bell, writer.ring.n_bell_words) or writer.must_fence
+            or (writer.ring.is_multi and bell_is_armed(writer.ring.room_bell, writer.ring.n_bell_words)))
 
 
 # N3-N5 for what lies between `before` and writer.position. With many producers the reservation gated.
