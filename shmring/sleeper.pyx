@@ -61,6 +61,7 @@ cdef class Sleeper:
             self.thread.start()
 
     cdef leave(self, ThreadWatch watch):
+        cdef Sleeper kept = self                        # the thread may be the last to know us, and end while we ask who we are
         watch.sleeper = None
         self.asleep.discard(watch)
         self.members.remove(watch)
@@ -78,8 +79,10 @@ cdef class Sleeper:
         """Until no wake can reach a sleep for it any more: the thread, which may be in one still, is never waited for longer than
         it takes to leave the kernel, for which it needs no GIL.
         """
+        if self.thread is threading.current_thread():   # asked first: it may let go of the GIL, and `waiting` and `round` change
+            return
         for each, _ in self.waiting:
-            if each is watch and self.thread is not threading.current_thread():
+            if each is watch:
                 self.change()
                 while bell_sequence(&self.rounds) == self.round:
                     futex_wait(&self.rounds, self.round, NEVER)

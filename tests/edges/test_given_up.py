@@ -187,3 +187,38 @@ def test_a_handle_that_is_dropped_while_it_is_waited_for_is_closed():
         assert ring.stats().participants == []
         with pytest.raises(OSError):
             os.fstat(fd)
+
+
+CLOSES = """
+    from shmring import aio
+    aio.use(sys.argv[1])
+    patient = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    asked = threading.current_thread
+    def slowly():                           # the waiter thread gets as far as it can meanwhile
+        time.sleep(0.005)
+        return asked()
+    def sleeps(thread):                     # on the word of rx and on its own
+        words = open(f"/proc/self/task/{thread.native_id}/syscall").read().split()
+        return words[0] == "449" and int(words[2], 0) == 2
+    ring, other = shmring.anonymous(4096), shmring.anonymous(4096)
+    for _ in range(20):
+        rx, keeper = ring.consumer(wait=patient), other.consumer("keeper", wait=patient)
+        if sys.argv[2] == "not the last":   # the waiter thread stays, for one that is readable already: it sleeps for nobody
+            with other.producer() as tx: tx.send(b"x")
+            keeper.fileno()
+        rx.fileno()
+        while not all(sleeps(each) for each in threading.enumerate() if each.name == "shmring-sleeper"): pass
+        threading.current_thread = slowly
+        rx.close()
+        threading.current_thread = asked
+        keeper.close()
+    say("closed")
+"""
+
+
+@pytest.mark.parametrize("which", ["the last", "not the last"])
+def test_a_handle_can_be_closed_while_its_waiter_thread_goes_on(peer, way, which):
+    """It was a segmentation fault if that was the last one and the thread had ended, and a hang if it slept for nobody by then."""
+    other = peer(CLOSES, way, which)
+    other.expect("closed")
+    other.finish()
