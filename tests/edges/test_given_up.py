@@ -19,8 +19,8 @@ from event_loops import parked, way  # noqa: F401
 import shmring
 from shmring import WaitPolicy
 
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
-LONG = 30
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
+LONG = 120
 FIRST_LOOK = 0.2  # seconds until a wait first looks for the dead: shmring/waiter.pyx
 FUTEX_WAITV = 449
 pytestmark = pytest.mark.usefixtures("way")
@@ -192,7 +192,7 @@ def test_a_handle_that_is_dropped_while_it_is_waited_for_is_closed():
 CLOSES = """
     from shmring import aio
     aio.use(sys.argv[1])
-    patient = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    patient = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
     asked = threading.current_thread
     def slowly():                           # the waiter thread gets as far as it can meanwhile
         time.sleep(0.005)
@@ -207,7 +207,8 @@ CLOSES = """
             with other.producer() as tx: tx.send(b"x")
             keeper.fileno()
         rx.fileno()
-        while not all(sleeps(each) for each in threading.enumerate() if each.name == "shmring-sleeper"): pass
+        while not all(sleeps(each) for each in threading.enumerate() if each.name == "shmring-sleeper"):
+            rx.fileno()                     # a look for the dead may have ended the wait
         threading.current_thread = slowly
         rx.close()
         threading.current_thread = asked
@@ -218,7 +219,7 @@ CLOSES = """
 
 @pytest.mark.parametrize("which", ["the last", "not the last"])
 def test_a_handle_can_be_closed_while_its_waiter_thread_goes_on(peer, way, which):
-    """It was a segmentation fault if that was the last one and the thread had ended, and a hang if it slept for nobody by then."""
+    """It was a segmentation fault if that was the last one and the thread had ended; a hang if it slept for nobody by then."""
     other = peer(CLOSES, way, which)
     other.expect("closed")
     other.finish()
