@@ -47,9 +47,9 @@ def test_each_wait_for_room_is_a_stall_of_at_least_its_length(ring, wait):
         fill(tx)
         for number in 1, 2:
             with pytest.raises(TimeoutError):
-                tx.send(bytes(48), timeout=0.02)
+                tx.send(bytes(48), timeout=0.1)
             seen = counters(ring, "producer")
-            assert seen.stalls == number and seen.stalled_ns >= number * 19_000_000
+            assert seen.stalls == number and seen.stalled_ns >= number * 50_000_000  # it looked before, which may take a while
         with pytest.raises(TimeoutError):
             tx.send(bytes(48), timeout=0)
         assert counters(ring, "producer").stalls == 2
@@ -125,13 +125,14 @@ def test_a_lapped_observer_is_logged_at_most_once_a_second(caplog):
     caplog.set_level(logging.INFO, logger="shmring")
     with shmring.anonymous("4 KiB") as ring, ring.producer() as tx, ring.consumer(lossy=True) as observer:
         ring.remove_group("default")
+        began = time.monotonic()
         for _ in range(5):
             for _ in range(500):
                 tx.send(bytes(48))
             while observer.try_recv() is not None:
                 pass
         records = [each for each in caplog.records if each.name == "shmring"]
-        assert 1 <= len(records) <= 3  # five laps; more than one record only on a machine that stood still
+        assert 1 <= len(records) <= 1 + (time.monotonic() - began)  # five laps; more than one record only if it took seconds
         assert records[0].shmring["event"] == "lapped" and 0 < records[0].shmring["lost"] == records[0].shmring["total"]
         assert observer.lost > records[0].shmring["total"]
         assert "lapped out of" in records[0].getMessage()
@@ -148,4 +149,4 @@ with shmring.anonymous("4 KiB") as ring, ring.producer() as tx, ring.consumer(lo
     assert observer.lost and "logging" not in sys.modules
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=240)

@@ -84,7 +84,7 @@ def test_full_stalls_are_told_in_times_and_seconds(ring, ring_name):
         while tx.try_send(bytes(1000)):
             pass
         with pytest.raises(TimeoutError):
-            tx.send(bytes(1000), timeout=0.02)
+            tx.send(bytes(1000), timeout=0.1)
         (user,) = ring.stats().participants
         found = samples_of(call_shmring("metrics", ring_name).stdout.decode())
     who = ("group", ""), ("pid", str(os.getpid())), ("ring", ring_name), ("role", "producer"), ("slot", "0")
