@@ -97,6 +97,7 @@ def test_other_threads_run_while_one_waits(policy):
 def test_a_parked_wait_uses_no_cpu():
     with shmring.anonymous(4096) as ring, ring.producer(wait="park") as tx, ring.consumer(wait="park") as rx:
         rx.try_recv()
+        assert shmring.wait([rx], timeout=0) == []  # what is loaded late is there
         before = time.process_time()
         for wait in (
             lambda: rx.recv(timeout=0.4),
@@ -106,7 +107,7 @@ def test_a_parked_wait_uses_no_cpu():
                 wait()
         rx.recv()
         assert shmring.wait([rx], timeout=0.4) == []
-        assert time.process_time() - before < 0.1, sys.version
+        assert time.process_time() - before < 0.4, sys.version  # of 1.2 s: a third of one wait that does not sleep
 
 
 @pytest.mark.parametrize("timeout", [0.05, 0.2])
