@@ -14,8 +14,8 @@ from event_loops import ROOM_BELL, parked, way  # noqa: F401
 import shmring
 from shmring import WaitPolicy, aio
 
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
-LONG = 30
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
+LONG = 120
 pytestmark = pytest.mark.usefixtures("way")
 
 
@@ -31,6 +31,7 @@ def run(request):
         try:
             return loop.run_until_complete(asyncio.wait_for(main, LONG))
         finally:
+            loop.run_until_complete(loop.shutdown_default_executor())  # close() would not wait for its threads
             loop.close()
 
     return run
@@ -311,7 +312,7 @@ ECHO = """
     import asyncio
     from shmring import aio
     aio.use(sys.argv[3])
-    policy = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    policy = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
     there, back = shmring.open(sys.argv[1]), shmring.open(sys.argv[2])
     async def main():
         with there.consumer(wait=policy) as rx, back.producer(wait=policy) as tx:
@@ -324,7 +325,7 @@ ECHO = """
 
 
 def test_no_wake_up_is_lost_between_two_loops(run, unique_name, peer, way):
-    """Slices of a minute: a lost wake would stop it."""
+    """Slices of an hour: a lost wake would stop it."""
 
     async def main(there, back):
         with there.producer(wait=PATIENT) as tx, back.consumer(wait=PATIENT) as rx:
@@ -355,7 +356,7 @@ def test_members_in_several_loops_share_the_messages(unique_name, peer, way):
         import asyncio
         from shmring import aio
         aio.use(sys.argv[2])
-        policy = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+        policy = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
         async def main():
             with shmring.open(sys.argv[1]).consumer(wait=policy) as rx:
                 say("attached")

@@ -88,7 +88,7 @@ class Silent:
 
 
 def run(contender: str, case: Case) -> dict[str, dict]:
-    return launch.run(contender, case, machine.two_cores(), timeout=20)
+    return launch.run(contender, case, machine.two_cores(), timeout=200)
 
 
 def leftovers() -> list[str]:
@@ -200,12 +200,12 @@ def test_a_contender_that_hangs_is_reported_and_ended() -> None:
 
 def test_a_contender_that_dies_is_reported_with_its_last_words() -> None:
     with pytest.raises(launch.RunFailed, match="died: no such luck"):
-        launch.run_processes([["sh", "-c", "echo no such luck >&2; exit 3"]], SMALL["oneway"], timeout=20)
+        launch.run_processes([["sh", "-c", "echo no such luck >&2; exit 3"]], SMALL["oneway"], timeout=200)
 
 
 def test_a_program_that_is_not_there_is_a_failure_and_nobody_is_left_waiting() -> None:
     with pytest.raises(launch.RunFailed, match="cannot be started"):
-        launch.run_processes([["sleep", "60"], ["/nowhere/at/all"]], SMALL["oneway"], timeout=20)
+        launch.run_processes([["sleep", "60"], ["/nowhere/at/all"]], SMALL["oneway"], timeout=200)
 
 
 def pretended(monkeypatch: pytest.MonkeyPatch, failing: str, error: Exception) -> list[str]:
@@ -263,7 +263,7 @@ def test_messages_that_a_contender_knows_it_lost_are_counted() -> None:
     said = json.dumps({"start_ns": 1, "end_ns": 2, "cpu_ns": 1, "wrong": 0, "lost": 4})
     commands = [["sh", "-c", f"echo ready; read line; echo '{said}'"]] * 2
     with pytest.raises(launch.RunFailed, match="lost 8 of 610 messages"):
-        launch.run_processes(commands, SMALL["oneway"], timeout=20)
+        launch.run_processes(commands, SMALL["oneway"], timeout=200)
 
 
 def test_ratios_leave_out_rounds_in_which_the_cores_were_moved() -> None:
@@ -327,7 +327,7 @@ def test_a_run_ends_as_json_with_its_circumstances_and_as_documents(native: str,
     pytest.importorskip("jsonschema", reason="pip install jsonschema, to compare the results with their schema")
     import jsonschema
 
-    words = "--quick --rounds 1 --seconds 0.002 --shapes oneway,pingpong-spin --contenders native --docs"
+    words = "--quick --rounds 1 --seconds 0.002 --timeout 100 --shapes oneway,pingpong-spin --contenders native --docs"
     assert main([*words.split(), str(tmp_path)]) == 0
     document = json.loads((tmp_path / "report" / "results.json").read_text())
     jsonschema.validate(document, json.loads(Path(bench.__file__).with_name("schema.json").read_text()))

@@ -17,6 +17,7 @@ pytest.importorskip("plotly", reason="the report needs plotly: pip install shmri
 from bench import histogram, page, panels, summary
 from bench.shapes import KIB, MIB, Case
 
+PATIENCE_MS = 250_000  # of a machine that does much else
 PATHS = "all => all.map(each => each.getAttribute('d') || '')"
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 MACHINE = {
@@ -105,7 +106,7 @@ def browser() -> Iterator[Any]:
     if not found:
         pytest.skip("no browser: apt install chromium-headless-shell, or name one in SHMRING_BROWSER")
     with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=PATIENCE_MS)
         yield started
         started.close()
 
@@ -122,6 +123,7 @@ def shown(request: pytest.FixtureRequest, browser: Any, file: Path) -> Iterator[
     """The page when it has drawn, and what it complained about or asked the network for."""
     context = browser.new_context(color_scheme=request.param, viewport={"width": 1400, "height": 1000}, offline=True)
     view = context.new_page()
+    view.set_default_timeout(PATIENCE_MS)
     view.complaints = []
     view.on("console", lambda message: view.complaints.append(message.text) if message.type in ("error", "warning") else None)
     view.on("pageerror", lambda error: view.complaints.append(str(error)))
