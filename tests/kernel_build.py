@@ -23,7 +23,7 @@ from sources import HEADERS, KERNEL, ROOT, functions_of, kernel_files
 PROGRAM = ROOT / "tests" / "kernel"
 FLAGS = ["-std=gnu11", "-g", "-w", "-ffunction-sections", "-fdata-sections"]
 DIRECTIVES = ("cdivision=True", "boundscheck=False", "wraparound=False")
-WATCHDOG = 100  # seconds, for a compiler or a program that hangs
+WATCHDOG = 280  # seconds, for a compiler or a program that hangs
 
 # The same access, but that it orders nothing: for mutants.
 WEAK = {

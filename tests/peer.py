@@ -21,7 +21,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 # before the watchdog of the test ends the whole run.
 _PRELUDE = """
 import faulthandler, os, signal, sys, threading, time
-faulthandler.dump_traceback_later(60, exit=True)
+faulthandler.dump_traceback_later(200, exit=True)
 import shmring
 from shmring import WaitPolicy
 def say(*words): print(*words, flush=True)

@@ -14,7 +14,7 @@ def topology():
     return "multi"
 
 
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 HEADER = 16
 
 WRITER = """

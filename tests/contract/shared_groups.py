@@ -6,7 +6,7 @@ import pytest
 
 from shmring import WaitPolicy
 
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 MOST_VIEWS = 15  # ranges that a member can hold apart from each other
 TOPOLOGIES = ("single", "multi")
 

@@ -9,10 +9,10 @@ import pytest
 import shmring
 from shmring import WaitPolicy
 
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 
 # A reader that does not end is interrupted, and the other tests go on.
-pytestmark = pytest.mark.timeout(20, method="signal")
+pytestmark = pytest.mark.timeout(300, method="signal")
 
 WRITER = """
     tx = shmring.open(sys.argv[1]).producer()
@@ -103,7 +103,7 @@ def test_another_producer_lets_it_go_on(ring, reader):
 
 @pytest.mark.parametrize("sent", [0, 3])
 def test_a_sleeper_is_woken_by_the_last_to_leave(ring, reader, kind, sent):
-    """It sleeps for a minute otherwise (readonly ones look by themselves)."""
+    """It sleeps for an hour otherwise (readonly ones look by themselves)."""
     with reader(wait=PATIENT) as rx:
         tx = ring.producer()
         got = []
@@ -205,7 +205,6 @@ def test_a_replacement_forgives(ring, named, peer, reader):
         assert list(rx) == [b"0", b"1", b"mine"]
 
 
-@pytest.mark.timeout(10, method="signal")
 def test_an_observer_that_may_only_read_learns_of_a_death(unique_name, peer):
     """Though it cannot repair, and nobody else is there who could."""
     with shmring.create(unique_name, 4096) as ring, shmring.open(unique_name, readonly=True) as through:

@@ -17,7 +17,7 @@ import shmring
 
 name, topology = sys.argv[1:3]
 ring = shmring.create(name, 4096, producers=topology)
-PARK = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+PARK = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 tx, rx, observer = ring.producer(wait=PARK), ring.consumer(wait=PARK), ring.consumer(lossy=True)
 sleeper = ring.consumer("sleeper", start="latest", wait=PARK)
 asleep = []
@@ -148,7 +148,7 @@ CHILDREN = {
 def run(code, *arguments):
     program = PARENT + code
     words = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, *arguments]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    done = subprocess.run(words, capture_output=True, text=True, timeout=240, env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return done.stdout
 

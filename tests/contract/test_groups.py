@@ -195,7 +195,7 @@ def test_participants_beyond_the_64th_are_woken(backing, role):
     """Wait bits are kept in words of 64: the 65th participant is in the second."""
     import threading
 
-    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
     with backing.create(4096, max_participants=70, max_groups=64) as ring:
         others = [ring.consumer(f"g{i}", wait=patient) for i in range(63)]
         first, second = (ring.producer, ring.consumer) if role == "consumer" else (ring.consumer, ring.producer)

@@ -165,7 +165,7 @@ def test_a_finalizer_may_close_a_handle_while_another_attaches(peer, unique_name
 
 
 def test_closing_wakes_the_threads_that_wait(ring):
-    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
     tx, rx = ring.producer(wait=patient), ring.consumer(wait=patient)
     errors = []
 
@@ -265,7 +265,7 @@ def test_threads_that_share_handles_get_each_message_once(ring, wait):
 def test_a_waiting_thread_sees_the_second_message_when_another_took_the_first(ring):
     """wait() and recv() sleep on one word, and a burst wakes one of them: whoever wakes must not strand the
     other."""
-    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 
     def parked(number):
         while sum(each.parks for each in ring.stats().participants) < number:
@@ -292,7 +292,7 @@ def test_a_waiting_thread_sees_the_second_message_when_another_took_the_first(ri
 
 def test_a_burst_reaches_every_thread_that_sleeps(ring):
     """One wake for a burst: the thread that it wakes must see to it that the others look, too."""
-    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
     with ring.producer() as tx, ring.consumer(wait=patient) as rx:
         got = []
         threads = [threading.Thread(target=lambda: got.append(rx.recv())) for _ in range(4)]

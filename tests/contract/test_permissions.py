@@ -29,7 +29,7 @@ def as_user(uid: int, function):
     receiver, sender = os.pipe()
     pid = os.fork()
     if pid == 0:
-        signal.alarm(60)
+        signal.alarm(200)
         try:
             os.setgroups([])
             os.setgid(uid)
@@ -227,7 +227,7 @@ def dies_of(function) -> int:
         import faulthandler
 
         faulthandler.disable()
-        signal.alarm(60)
+        signal.alarm(200)
         function()
         os._exit(0)
     status = os.waitpid(pid, 0)[1]

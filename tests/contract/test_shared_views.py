@@ -53,7 +53,7 @@ def test_a_view_holds_its_room_while_the_others_read_on(ring):
 
 
 def test_a_blocked_producer_is_woken_by_the_release_that_makes_room(ring):
-    """It sleeps for a minute unless the last of three views, by three members, wakes it."""
+    """It sleeps for an hour unless the last of three views, by three members, wakes it."""
     with ring.producer(wait=PATIENT) as tx:
         members = [ring.consumer() for _ in range(3)]
         for order in itertools.permutations(range(3)):
@@ -162,7 +162,7 @@ def test_lag_is_the_groups_whoever_asks(ring):
 # ---- waking ------------------------------------------------------------------------------------------------
 
 MATE = """
-    patient = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    patient = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
     work, back, go = (shmring.open(sys.argv[1] + end) for end in ("work", "back", "go"))
     rx, tx, start = work.consumer(wait=patient), back.producer(), go.consumer(sys.argv[2], wait=patient)
     say("attached")
@@ -175,8 +175,8 @@ MATE = """
 
 @pytest.mark.parametrize("burst", ["batch", "one by one", "several producers"])
 def test_a_burst_wakes_as_many_sleepers_as_it_has_messages(unique_name, peer, burst):
-    """A barrier made of messages: each member takes one and waits for all the others to have taken theirs. They sleep for a
-    minute unless they are woken."""
+    """A barrier made of messages: each member takes one and waits for all the others to have taken theirs. They sleep for an
+    hour unless they are woken."""
     members, rounds = 4, 150
     work, back, go = (shmring.create(unique_name + end, 4096) for end in ("work", "back", "go"))
     with work, back, go:

@@ -8,7 +8,7 @@ import pytest
 
 import shmring
 
-PATIENT = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+PATIENT = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_member_beside_a_reader_can_be_waited_for_again_and_is_woken(seen):
 
 
 def test_the_sleep_is_cut_into_slices_only_with_a_reader(seen):
-    """A member alone sleeps once, as its slice is a minute."""
+    """A member alone sleeps once, as its slice is an hour."""
     _, through = seen
     with shmring.anonymous(4096) as other, other.consumer(wait=PATIENT) as member, through.consumer(lossy=True) as reader:
 
@@ -127,7 +127,7 @@ def test_closing_the_ring_under_a_wait_for_several_is_an_error_there_and_no_cras
         made = shmring.create(sys.argv[1], 4096)
         for turn in range(10):
             ring = shmring.open(sys.argv[1], readonly=sys.argv[2] == "True")
-            rx = ring.consumer(lossy=True, wait=shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000))
+            rx = ring.consumer(lossy=True, wait=shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000))
             said = []
             def wait():
                 said.append(None)

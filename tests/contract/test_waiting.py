@@ -10,7 +10,7 @@ import pytest
 import shmring
 from shmring import WaitPolicy
 
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 
 
 def when_parked(ring, then):

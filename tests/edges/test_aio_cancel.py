@@ -17,13 +17,13 @@ from event_loops import ROOM_BELL, parked, way  # noqa: F401
 import shmring
 from shmring import WaitPolicy, aio
 
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
-LONG = 30
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
+LONG = 120
 pytestmark = pytest.mark.usefixtures("way")
 
 
 def run(main):
-    return asyncio.run(asyncio.wait_for(main, LONG * 3))
+    return asyncio.run(asyncio.wait_for(main, LONG * 2))
 
 
 async def until(condition):

@@ -51,7 +51,7 @@ def test_example_runs_alone_and_cleans_up(path, tmp_path):
         pytest.importorskip(NEEDED[path.stem], reason=f"pip install {NEEDED[path.stem].replace('.', '-')}")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, path], env=environment, stdout=subprocess.PIPE, text=True)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=240)
     assert process.returncode == 0
     assert re.search(SHOWN.get(path.stem, r"\S"), output, re.MULTILINE), output
     # Examples put their pid into the names they make; other programs may use /dev/shm at the same time.
@@ -70,7 +70,7 @@ def test_example_is_short(path):
 )
 def test_block_runs(codes, tmp_path):
     processes = [start(tmp_path, code) for code in codes]
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    outputs = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * len(codes), outputs
 
 
@@ -78,5 +78,5 @@ def test_readme_example_delivers_everything_in_either_order(tmp_path):
     producer, consumer = blocks_of(ROOT / "README.md")[0]
     for codes in (producer, consumer), (consumer, producer):
         processes = [start(tmp_path, code) for code in codes]
-        outputs = "".join(process.communicate(timeout=60)[0] for process in processes)
+        outputs = "".join(process.communicate(timeout=240)[0] for process in processes)
         assert "1000000 messages, the last one b'quote 999999'" in outputs

@@ -15,9 +15,9 @@ from event_loops import ROOM_BELL, forget_parked, parked, way  # noqa: F401
 import shmring
 from shmring import WaitPolicy
 
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 pytestmark = pytest.mark.usefixtures("way")
-LONG = 30  # seconds, for what has to come
+LONG = 120  # seconds, for what has to come
 
 
 def is_readable(handle, seconds=0.0) -> bool:

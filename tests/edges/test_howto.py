@@ -27,7 +27,7 @@ def test_page_can_be_followed(page, tmp_path):
             [sys.executable, program], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         try:
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=240)
         finally:
             process.kill()
         assert process.returncode == 0, f"block {number} of {page.name}:\n{code}\n{output}{errors}"

@@ -27,7 +27,7 @@ def test_cpythons_tests_pass(part, tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )
     try:
-        output, errors = process.communicate(timeout=100)
+        output, errors = process.communicate(timeout=280)
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         output, errors = process.communicate()

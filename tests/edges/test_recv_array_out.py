@@ -186,8 +186,8 @@ def test_ctrl_c_in_the_middle_of_it_loses_no_message(ring, call, monkeypatch):
 
 
 def test_a_thread_that_waits_with_the_same_handle_gets_it(ring, monkeypatch):
-    """It sleeps for a minute, and the message had woken the other one."""
-    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+    """It sleeps for an hour, and the message had woken the other one."""
+    patient = shmring.WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
     with ring.producer() as tx, ring.consumer(wait=patient) as rx:
         got = []
         thread = threading.Thread(target=lambda: got.append(rx.recv_array()))

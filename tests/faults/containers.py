@@ -42,7 +42,7 @@ def enter(flags, proc=False):
             os.write(1, b"ended\\n")
             hear()
             os._exit(0)
-        faulthandler.dump_traceback_later(60, exit=True)
+        faulthandler.dump_traceback_later(200, exit=True)
         libc.prctl(1, 9)                # PR_SET_PDEATHSIG: the test ends the outer one
     if proc: mount("proc", "/proc", "proc", 0)
 """

@@ -9,9 +9,9 @@ import pytest
 
 from shmring import WaitPolicy
 
-pytestmark = pytest.mark.timeout(20, method="signal")  # who hangs is interrupted, and the other tests go on
+pytestmark = pytest.mark.timeout(300, method="signal")  # who hangs is interrupted, and the other tests go on
 
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 
 CLAIMER = """
     tx = shmring.open(sys.argv[1]).producer()

@@ -13,7 +13,7 @@ from seccomp import NUMBERS, REFUSE, hear_filtered, needs_seccomp
 
 import shmring
 
-pytestmark = pytest.mark.timeout(60, method="signal")
+pytestmark = pytest.mark.timeout(300, method="signal")
 
 # All ways to wait, each until a time-out and each until it is served by a handler; the time that passed is measured by a clock
 # that nobody changes: os.times() counts the machine's ticks of 10 ms, as a float whose last digits are lost after some months
@@ -30,7 +30,7 @@ WAITS = """
         raise TimeoutError
     waits = {"park": WaitPolicy(held=0, spin_us=0, yields=0), "spin": "spin",
              "yield": WaitPolicy(held=0, spin_us=0, yields=10**9),
-             "patient": WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)}
+             "patient": WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)}
     rings = shmring.create(sys.argv[1], 4096), shmring.create(sys.argv[1] + "2", 4096)
     for label, wait in waits.items():
         with rings[0].producer(wait=wait) as tx, rings[0].consumer(wait=wait) as rx, \\

@@ -13,7 +13,7 @@ from containers import ENTER, GUEST, Guest
 
 import shmring
 
-pytestmark = pytest.mark.timeout(60, method="signal")
+pytestmark = pytest.mark.timeout(300, method="signal")
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become several users and to mount")
 

@@ -11,7 +11,7 @@ import pytest
 
 import shmring
 
-pytestmark = pytest.mark.timeout(60, method="signal")
+pytestmark = pytest.mark.timeout(300, method="signal")
 
 USER = """
     ring = shmring.open(sys.argv[1])

@@ -38,7 +38,7 @@ def scene(label):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_whoever_dies_or_stops_at_any_instruction_harms_nobody_else(stepper):
     """Three operations at each of their instructions, the others at some; other ones in each run."""
     command = [sys.executable, str(STEPPING), "--count", "3", "--seconds", str(SECONDS)]

@@ -12,7 +12,7 @@ import pytest
 import shmring
 from shmring import errors
 
-pytestmark = pytest.mark.timeout(60, method="signal")
+pytestmark = pytest.mark.timeout(300, method="signal")
 
 PAGE = os.sysconf("SC_PAGESIZE")
 RING_PAGES = 3  # max_participants=1, max_groups=1: two of control pages, one of data

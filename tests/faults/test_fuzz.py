@@ -84,5 +84,5 @@ def test_an_input_can_be_replayed_from_its_bytes(folder):
 def test_a_producer_that_loses_every_exchange_gives_up_unless_the_tail_moves(folder, kind, length):
     """In a child with a watchdog: the loop in produce_strive has no other end."""
     program = f"import kernel_target; print(kernel_target.lose_each_exchange({kind}, {length}))"
-    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=600)
     assert re.match(r"\('', \d{7,}\)", done.stdout), done.stdout + done.stderr

@@ -14,7 +14,7 @@ import layout_bytes as at
 import pytest
 from dying import MEMBER
 
-pytestmark = pytest.mark.timeout(20, method="signal")
+pytestmark = pytest.mark.timeout(300, method="signal")
 SHARED = 1
 
 

@@ -9,7 +9,7 @@ from leftovers import sweeping, told
 
 import shmring
 
-pytestmark = pytest.mark.timeout(100, method="signal")
+pytestmark = pytest.mark.timeout(300, method="signal")
 
 CALLS = {"create", "anonymous", "open", "readonly", "exist_ok", "producer", "consumer", "group", "observer"}
 

@@ -152,7 +152,7 @@ def test_what_a_dead_producer_committed_arrives(ring, peer, committed):
 
 @pytest.mark.parametrize("kind", ["group", "shared", "observer"])
 def test_sleeping_readers_go_on_when_the_owner_of_a_gap_dies(ring, peer, kind):
-    """They sleep for a minute at a time, and nobody else calls anything."""
+    """They sleep for an hour at a time, and nobody else calls anything."""
     with ring.producer() as tx:
         doomed = claimer(peer, ring)
         tx.send(b"behind")

@@ -63,7 +63,7 @@ def test_every_way_of_receiving_delivers_what_the_dead_had(ring, peer, how):
 
 
 def test_a_sleeping_member_gets_what_the_dead_had(ring, peer):
-    """Without a call by anybody else: whoever sleeps long looks after the dead. (Its slices are not a minute here, as nothing
+    """Without a call by anybody else: whoever sleeps long looks after the dead. (Its slices are not an hour here, as nothing
     but the death is in its way.)"""
     with ring.producer() as tx, ring.consumer(wait="park") as rx:
         doomed = member(peer, ring)

@@ -9,15 +9,15 @@ import pytest
 import shmring
 from shmring import backing
 
-pytestmark = pytest.mark.timeout(60, method="signal")
+pytestmark = pytest.mark.timeout(300, method="signal")
 
 # A timer every 0.2 ms. Python runs the handler between two of its instructions, and wherever shmring asks for signals; system
 # calls that can be interrupted are, wherever they stand.
 STORM = """
     import random
     policies = {"park": "park", "adaptive": "adaptive", "spin": "spin",
-                "yield": WaitPolicy(held=0, spin_us=0, yields=50, slice_ms=60_000),
-                "patient": WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)}
+                "yield": WaitPolicy(held=0, spin_us=0, yields=50, slice_ms=3_600_000),
+                "patient": WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)}
     served = 0
     def count(*_):
         global served

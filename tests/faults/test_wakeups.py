@@ -1,4 +1,4 @@
-"""Wake-ups are never lost: peers that sleep for a minute unless they are woken, over rings that are always
+"""Wake-ups are never lost: peers that sleep for an hour unless they are woken, over rings that are always
 full or empty."""
 
 from __future__ import annotations

@@ -157,7 +157,8 @@ def libfuzzer(args, findings: Findings) -> str:
     corpus.mkdir(exist_ok=True)
     bound = f"-runs={args.count}" if args.count else f"-max_total_time={max(10, args.mutations // 100_000)}"
     done = subprocess.run(
-        [program, f"-seed={args.seed & 0x7FFFFFFF or 1}", bound, f"-timeout={SECONDS}", "-max_len=300", "-rss_limit_mb=2048",
+        [program, f"-seed={args.seed & 0x7FFFFFFF or 1}", bound, f"-timeout={6 * SECONDS}", "-max_len=300",
+         "-rss_limit_mb=2048",
          f"-artifact_prefix={args.folder}/", corpus],
         capture_output=True, text=True, errors="replace",
         env=dict(os.environ, ASAN_OPTIONS="detect_leaks=0"),

@@ -15,7 +15,7 @@ RUN = Path(__file__).resolve().parents[2] / "models" / "run.py"
 
 @pytest.mark.skipif(shutil.which("spin") is None or shutil.which("gcc") is None,
                     reason="install spin (apt-get install spin) and gcc")
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(1200)
 def test_models_hold_and_mutants_are_caught():
     done = subprocess.run([sys.executable, str(RUN), "--quick", "--mutants", "20"], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

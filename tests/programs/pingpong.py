@@ -1,7 +1,7 @@
 """Answer on NAMEb what comes on NAMEa, or ask. Arguments: ask|answer NAME COUNT POLICY.
 
 The rings hold one large message at a time, so both sides sleep for data and for room in every round. Time
-slices last a minute: one lost wake-up hangs.
+slices last an hour: one lost wake-up hangs.
 """
 
 import sys

@@ -11,9 +11,9 @@ import shmring
 from shmring import WaitPolicy
 
 POLICIES = {
-    "patient": WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000),
-    "patient spinner": WaitPolicy(held=5, spin_us=2, yields=0, slice_ms=60_000),
-    "patient yielder": WaitPolicy(held=0, spin_us=0, yields=3, slice_ms=60_000),
+    "patient": WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000),
+    "patient spinner": WaitPolicy(held=5, spin_us=2, yields=0, slice_ms=3_600_000),
+    "patient yielder": WaitPolicy(held=0, spin_us=0, yields=3, slice_ms=3_600_000),
     "adaptive": WaitPolicy.adaptive,
     "park": WaitPolicy.park,
     "spin": WaitPolicy.spin,

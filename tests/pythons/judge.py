@@ -24,7 +24,7 @@ import shmring
 
 PART = os.environ.get("SHMRING_JUDGE") or sys.argv[1]
 SKIPS = Path(__file__).with_name("skips.txt")
-WATCHDOG_SECONDS = 150
+WATCHDOG_SECONDS = 600
 QUEUES = ("Queue", "JoinableQueue", "SimpleQueue")
 
 

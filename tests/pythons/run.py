@@ -25,7 +25,7 @@ BUILD = ROOT / "build" / "pythons"
 JUDGE = Path(__file__).with_name("judge.py")
 PARTS = ("fork", "spawn", "forkserver", "threads")
 OLDEST, NEWEST = 10, 14
-LIMIT_SECONDS = 200
+LIMIT_SECONDS = 700
 AT_ONCE = 2
 SUFFIXES = {".py", ".pyi", ".pyx", ".pxd", ".h", ".c", ".toml", ".typed"}
 

@@ -127,7 +127,7 @@ def test_a_fresh_interpreter_ends_silently_too(unique_name):
     code = f"import sys; sys.path.insert(0, {str(program.parent)!r}); import exits; exits.begin(exits.json.loads(sys.argv[1]))"
     with shmring.create(unique_name, 4096) as ring:
         case = {"name": unique_name, "order": NAMES, "keep": "globals", "threads": ["recv"]}
-        done = subprocess.run([sys.executable, "-c", code, json.dumps(case)], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", code, json.dumps(case)], capture_output=True, text=True, timeout=240)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         ring.repair()
         go_on(ring)

@@ -7,7 +7,7 @@ import signal
 import time
 import traceback
 
-WATCHDOG = 100  # seconds that a child may live
+WATCHDOG = 200  # seconds that a child may live
 
 
 def segments() -> list[tuple[int, int]]:

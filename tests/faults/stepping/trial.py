@@ -16,7 +16,7 @@ from .world import HANG, QUICK, Broken, World, name_of, payload
 
 INSIDE, LEFT, ENTRY, EXIT, ASLEEP = range(5)
 KIND = ("before", "behind", "before system call", "behind system call", "asleep in")
-LONGEST = 30  # seconds that a trial may take
+LONGEST = 100  # seconds that a trial may take
 NEAR = 250  # points that are stepped at most, behind a breakpoint
 
 

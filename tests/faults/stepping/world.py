@@ -23,9 +23,9 @@ CAPACITY = 4096
 SLOTS = 10
 LENGTH = 112  # with its header a record takes a 32nd of the ring
 MOST = CAPACITY // 128
-PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=60_000)
+PATIENT = WaitPolicy(held=0, spin_us=0, yields=0, slice_ms=3_600_000)
 QUICK = WaitPolicy(held=1, spin_us=0, yields=0, slice_ms=5)
-HANG = 5.0  # seconds after which what does not come is lost
+HANG = 30.0  # seconds after which what does not come is lost
 NONE = (1 << 64) - 1
 
 
