@@ -43,7 +43,7 @@ def test_no_wake_up_is_lost_between_two_processes(unique_name, peer, ask, answer
 )
 @pytest.mark.parametrize("shape", ["tiny", "large"])
 def test_no_wake_up_is_lost_in_a_stream(unique_name, peer, writer, reader, shape):
-    count = 40_000
+    count = 4_000 if "yielder" in writer and shape == "large" else 40_000  # a yield may cost three time slices on a busy CPU
     with shmring.create(unique_name, 4096):
         peers = [
             peer("stream.py", "recv", unique_name, count, 1, shape, reader),
