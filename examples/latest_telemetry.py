@@ -14,7 +14,7 @@ READINGS = 4000
 
 def display(name):
     """Ten times a second or so, show what is newest. Read-only: every page of the ring is mapped without the right to write."""
-    with shmring.open(name, readonly=True) as ring, ring.consumer(lossy=True, start="latest") as rx:
+    with shmring.open(name, readonly=True) as ring, ring.consumer(lossy=True) as rx:
         before = 0
         try:
             while True:

@@ -10,7 +10,7 @@ import time
 
 import shmring
 
-PATIENCE_SECONDS = 2  # then the other worker counts as stuck
+PATIENCE_SECONDS = 5  # then the other worker counts as stuck
 
 
 def work(jobs, results):
@@ -25,7 +25,7 @@ def try_queue(jobs):
     for worker in workers:
         worker.start()
         results.recv()
-        time.sleep(0.2)  # it waits in get() now; the first one with the lock, if there is one
+        time.sleep(0.5)  # it waits in get() now; the first one with the lock, if there is one
 
     os.kill(workers[0].pid, signal.SIGKILL)  # as the kernel does when memory runs out
     workers[0].join()
