@@ -48,7 +48,12 @@ def _children() -> set[int]:
     return found
 
 
-def _left_behind() -> tuple[set[str], set[str], set[threading.Thread], set[int]]:
+def _handlers() -> set[tuple[int, object]]:
+    """What this process does at each signal. A Ctrl-C that one test takes away is missing in another one, of another file."""
+    return {(number, signal.getsignal(number)) for number in range(1, signal.NSIG)}
+
+
+def _left_behind() -> tuple[set[str], set[str], set[threading.Thread], set[int], set[tuple[int, object]]]:
     names = {name for name in os.listdir("/dev/shm") if name.startswith(PREFIX)}
     descriptors = set()
     for number in os.listdir("/proc/self/fd"):
@@ -58,19 +63,20 @@ def _left_behind() -> tuple[set[str], set[str], set[threading.Thread], set[int]]
                 descriptors.add(f"{number} -> {target}")
         except FileNotFoundError:
             pass  # the listing's own
-    return names, descriptors, set(threading.enumerate()), _children()
+    return names, descriptors, set(threading.enumerate()), _children(), _handlers()
 
 
 @pytest.fixture(autouse=True)
 def nothing_left():
-    """Names in /dev/shm, descriptors, threads and children are as they were before the test."""
+    """Names in /dev/shm, descriptors, threads, children and signal handlers are as they were before the test."""
     before = _left_behind()
     yield
     after = _left_behind()
     if after != before:
         gc.collect()
         after = _left_behind()
-    for label, old, new in zip(("names in /dev/shm", "descriptors", "threads", "children"), before, after, strict=True):
+    labels = ("names in /dev/shm", "descriptors", "threads", "children", "signal handlers")
+    for label, old, new in zip(labels, before, after, strict=True):
         assert not new - old, f"left {label}: {new - old}"
 
 

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from shmring.cli import find
@@ -107,18 +108,19 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(generate_latest(registry).decode())
         return 0
     ended = threading.Event()
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if is_heard(signum):
-            signal.signal(signum, lambda *_: ended.set())
-    try:
-        server, thread = start_http_server(args.serve, args.address, registry)
-    except OSError as error:
-        raise with_filename(error, f"{args.address}, port {args.serve}") from None
-    print(f"shmring: metrics: http://{args.address}:{server.server_port}/metrics", file=sys.stderr, flush=True)
-    ended.wait()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with ExitStack() as stack:
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if is_heard(signum):
+                stack.callback(signal.signal, signum, signal.signal(signum, lambda *_: ended.set()))
+        try:
+            server, thread = start_http_server(args.serve, args.address, registry)
+        except OSError as error:
+            raise with_filename(error, f"{args.address}, port {args.serve}") from None
+        print(f"shmring: metrics: http://{args.address}:{server.server_port}/metrics", file=sys.stderr, flush=True)
+        ended.wait()
+        server.shutdown()
+        server.server_close()
+        thread.join()
     return 0
 
 
