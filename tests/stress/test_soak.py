@@ -55,7 +55,7 @@ def test_a_soak_that_is_interrupted_reports_what_was_done(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_soak_keeps_what_a_failure_leaves(tmp_path):
-    process = soak(tmp_path / "soak", "--hours", "0.001")
+    process = soak(tmp_path / "soak", "--hours", "1")
     victim = None
     while victim is None:  # the fifth child of the lasting ring's supervisor is somebody whom nobody may kill
         supervisors = [pid for pid in children_of(process.pid) if b"soak_steady.py" in command_of(pid)]
@@ -63,6 +63,10 @@ def test_a_soak_keeps_what_a_failure_leaves(tmp_path):
         victim = lasting[4] if len(lasting) >= 6 else None
         time.sleep(0.01)
     os.kill(victim, signal.SIGKILL)
+    for line in process.stdout:
+        if "FAILURE" in line:
+            break
+    process.send_signal(signal.SIGINT)
     _, output = end(process)
     assert process.returncode == 1, output
     kept = tmp_path / "soak" / "failure-1"
