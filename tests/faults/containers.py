@@ -21,6 +21,16 @@ def must(result, what):
 def mount(source, target, kind, flags):
     must(libc.mount(source.encode(), target.encode(), kind and kind.encode(), ctypes.c_ulong(flags), None), f"mount {target}")
 
+def fork_and_tell():
+    # Says "outside PID" before the child goes on, which says something, too.
+    go, told = os.pipe()
+    child = os.fork()
+    if child: os.write(1, b"outside %d\\n" % child)
+    os.close(told)
+    if not child: os.read(go, 1)        # until nobody can write
+    os.close(go)
+    return child
+
 def enter(flags, proc=False):
     if os.geteuid() != 0: flags |= USERS
     if proc: flags |= MOUNTS
@@ -35,9 +45,8 @@ def enter(flags, proc=False):
         with open("/proc/self/timens_offsets", "w") as file: file.write("boottime 100000 0")
     if flags & MOUNTS: mount("none", "/", None, 0x44000)       # MS_REC | MS_PRIVATE
     if flags & (PIDS | TIMES):
-        inner = os.fork()
+        inner = fork_and_tell()
         if inner:
-            os.write(1, b"outside %d\\n" % inner)
             os.waitpid(inner, 0)
             os.write(1, b"ended\\n")
             hear()
