@@ -35,8 +35,8 @@ def put_for_ever(q, size, reading, notes, me):
     content = bytearray(size)
     may_spill = isinstance(q, shmring.Queue) and not q.maxsize and not isinstance(q, shmring.JoinableQueue)
     while True:
-        while may_spill and q.qsize() > 500:
-            time.sleep(0.0005)  # what the ring has no room for would be lost with us
+        while may_spill and q.ring.stats(exact=False).fill > 0.5:
+            time.sleep(0.0005)  # what the ring has no room for would be lost with us; who was killed, or is slow, may hold room
         content[:] = bytes([number % 256]) * size
         q.put((me, number, PickleBuffer(content)))
         os.write(notes, LINE.pack(b"p", me, number))
