@@ -50,7 +50,8 @@ def _children() -> set[int]:
 
 def _handlers() -> set[tuple[int, object]]:
     """What this process does at each signal. A Ctrl-C that one test takes away is missing in another one, of another file."""
-    return {(number, signal.getsignal(number)) for number in range(1, signal.NSIG)}
+    watchdogs = signal.SIGALRM  # pytest-timeout has it, and lets it go when a test fails
+    return {(number, signal.getsignal(number)) for number in range(1, signal.NSIG) if number != watchdogs}
 
 
 def _left_behind() -> tuple[set[str], set[str], set[threading.Thread], set[int], set[tuple[int, object]]]:

@@ -130,7 +130,7 @@ class Theatre:
             gc.collect()
         before = len(os.listdir("/proc/self/fd"))
         players = []
-        signal.signal(signal.SIGALRM, hang)
+        before_us = signal.signal(signal.SIGALRM, hang)
         signal.alarm(LONGEST)
         points = None
         try:
@@ -178,6 +178,7 @@ class Theatre:
             sent, taken = check(world, scene, rival, took, newcomer_first)
         finally:
             signal.alarm(0)
+            signal.signal(signal.SIGALRM, before_us)
             for each in players:
                 each.close()
             world.leave()
