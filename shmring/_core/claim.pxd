@@ -26,7 +26,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.atomic cimport (cas_u64, fence_acquire, fence_full, load_acquire_u64, load_relaxed_u32, load_relaxed_u64,
-                                   store_relaxed_u64, store_release_u64)
+                                   seldom, store_relaxed_u64, store_release_u64)
 from shmring._core.doorbell cimport bell_is_armed, bell_ring, doorbell_is_parked
 from shmring._core.gate cimport gate_opened, gate_tail
 from shmring._core.layout cimport (ATTENTION, CLAIMS, EMPTY, MOST_LOST, NONE, NO_CLAIM_LEFT, ORPHANS, SHARED, TENTATIVE, TOO_LARGE, OK,
@@ -52,7 +52,7 @@ cdef inline void claim_intend(Reader* reader, uint64_t start, uint64_t end) noex
         claim_store_hold(reader, start)
 
 
-# Whoever waits for room is to be told of all from `position` on, at our next release.
+# The gate may rise from `position` on when our hold or the head moves: whoever waits for room is to be told then.
 cdef inline void claim_lower(Reader* reader, uint64_t position) noexcept nogil:
     if reader.low == NONE or <int64_t> (position - reader.low) < 0:
         reader.low = position
@@ -195,6 +195,8 @@ cdef inline int claim_and_note(Reader* reader, uint64_t limit, uint64_t most_byt
         if start != reader.cursor:
             claim_lower(reader, reader.cursor)
         if claim_move_head(reader, end):
+            if seldom(reader.low != NONE):
+                claim_tell(reader, reader.low)      # what we claimed may be kept for long
             claim_pass_on(reader)
             return OK
     if found != NULL:

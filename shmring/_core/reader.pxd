@@ -26,7 +26,7 @@ cdef struct Reader:
     uint64_t word               # the same as a marked word
     uint64_t cached_tail        # one producer: everything before it is published
     uint64_t hold               # slot.hold as last stored
-    uint64_t low                # the gate may have risen from here without that anybody was told; NONE
+    uint64_t low                # the gate may rise from here when we have claimed; NONE
     uint64_t start              # the range that was won last and is neither released nor kept: first record,
     uint64_t end                # and end
     uint64_t kept_end[CLAIMS]   # ranges kept: end, NONE if free; entry 0 is the one above

@@ -3,6 +3,7 @@ full or empty."""
 
 from __future__ import annotations
 
+import layout_bytes as layout
 import pytest
 
 import shmring
@@ -54,3 +55,34 @@ def test_no_wake_up_is_lost_in_a_stream(unique_name, peer, writer, reader, shape
         for each in peers:
             each.expect("done")
             each.finish()
+
+
+@pytest.mark.parametrize("keep", ["peek", "peek_behind_an_open_view"])
+def test_room_before_a_message_that_is_kept_is_told_of_at_once(tmp_path, keep):
+    """What was given up before it fell free when the message was claimed; who waited for that room was told when its view ended."""
+    path = tmp_path / "ring"
+    with shmring.create(path, 4096) as ring, ring.producer() as tx, ring.producer() as sleeper, ring.consumer() as rx:
+        first = None
+        if keep == "peek_behind_an_open_view":
+            tx.send(b"first")
+            first = rx.peek()
+        tx.reserve(1000).abort()
+        tx.send(b"kept")
+        while tx.try_send(bytes(100)):
+            pass
+        # It sleeps until the gate is where the kept message begins.
+        slot = layout.participant(path, 1)
+        layout.write(path, slot + layout.SLOT_AWAITED, 1024 if first is None else 32 + 1024)
+        for bits in (layout.ARMED, layout.PARKED):
+            layout.write(path, layout.ROOM_BELL + bits, 1 << 1)
+        before = layout.read(path, layout.ROOM_BELL + layout.SEQUENCE, "I")
+        view = rx.peek()
+        assert bytes(view.data) == b"kept"
+        if first is not None:
+            assert layout.read(path, layout.ROOM_BELL + layout.SEQUENCE, "I") == before, "the first view holds that room"
+            first.release()
+        assert layout.read(path, layout.ROOM_BELL + layout.SEQUENCE, "I") != before
+        assert sleeper.try_send(bytes(900))
+        view.release()
+        for bits in (layout.ARMED, layout.PARKED):
+            layout.write(path, layout.ROOM_BELL + bits, 0)
