@@ -13,7 +13,8 @@
    end that it won, (3) every committed message is delivered exactly once and whole, (4) nobody is stuck (deadlock).
 
    Sizes: CAP, END (units that are ever reserved), SLOTS, CRASHES, JOINS (new owners), JUMP (the group is removed, and another one
-   begins at the tail: gate.pxd's heads may lie beyond a reservation that is not stamped). */
+   begins at the tail: gate.pxd's heads may lie beyond a reservation that is not stamped), HELD (an open reservation gates, as in
+   gate_look_at_intent; without it heads alone do, and repair_close has to expect that what it looks at is overwritten). */
 #ifndef CAP
 #define CAP 3
 #endif
@@ -36,19 +37,28 @@
 #define COMMITTED 1
 #define ABORTED 2
 #define LESS(a, b) (a < b -> a : b)
-#if SLOTS == 3
-#define HOLDS LESS(hold[0], LESS(hold[1], hold[2]))
+#ifdef HELD
+/* gate_look_at_intent: given up, or another one's record? */
+#define CLOSED(n) (STAMPED(intent_start[n]) && (stamp[CELL(intent_start[n])] % 4 == ABORTED || owner[CELL(intent_start[n])] != n + 1))
+#define GATES(n) (CLOSED(n) -> NONE : intent_start[n])
 #else
-#define HOLDS LESS(hold[0], hold[1])
+#define GATES(n) NONE
+#endif
+#if SLOTS == 3
+#define OPEN LESS(GATES(0), LESS(GATES(1), GATES(2)))
+#else
+#define OPEN LESS(GATES(0), GATES(1))
 #endif
 
 byte tail, tail_mark;             /* one word; a mark is a slot + 1 */
 byte head;
 byte stamp[CAP];                  /* position * 4 + state */
 byte length[CAP], previous[CAP];  /* the header's other fields */
+#ifdef HELD
+byte owner[CAP];                  /* and its participant */
+#endif
 byte payload[CAP];                /* which record's bytes: its position + 1 */
 byte intent_start[SLOTS] = NONE, intent_span[SLOTS], intent_mark[SLOTS];       /* the last two are one word */
-byte hold[SLOTS] = NONE;          /* a producer's: where its open reservation begins */
 byte state[SLOTS];
 bit lock;
 byte crashes, joins, n_done; bit read_out;
@@ -91,9 +101,6 @@ enter:
 #if !defined(NO_NONE) && !defined(LATE_INTENT)
         STEP(intent_start[me] = NONE);                     /* [intend: NONE] */
 #endif
-#ifdef HELD
-        STEP(hold[me] = at);                               /* [intend], too */
-#endif
 #ifndef LATE_INTENT
         STEP(atomic { intent_span[me] = span; intent_mark[me] = mark });
         STEP(intent_start[me] = at);                       /* [intend] */
@@ -115,6 +122,9 @@ enter:
         OR_DIE
         fi
      :: else ->
+#ifdef HELD
+        STEP(intent_start[me] = NONE);                     /* [withdraw] */
+#endif
         atomic {
           at = tail; mark = tail_mark;
           if :: at + span > END -> goto gone :: else fi
@@ -122,13 +132,13 @@ enter:
         gate = LESS(at, head);                             /* gate_scan [scan]: heads first */
 #ifdef HELD
         do
-        :: n < SLOTS -> atomic { if :: n != me -> gate = LESS(gate, hold[n]) :: else fi; n++ }
+        :: n < SLOTS -> atomic { gate = LESS(gate, GATES(n)); n++ }
         :: else -> n = 0; break
         od;
 #endif
         if                                                 /* FULL: waits (room.pml has how) */
         :: at + span <= gate + CAP
-        :: else -> atomic { hold[me] = NONE }; (tail + span <= LESS(head, HOLDS) + CAP || tail + span > END)
+        :: else -> (tail + span <= LESS(head, OPEN) + CAP || tail + span > END)
         fi
      od;
 #ifdef LATE_INTENT
@@ -150,12 +160,17 @@ enter:
            STEP(atomic { complete(pos, ABORTED); pos = end; break })           /* [give up] */
         OR_DIE
         fi;
-        STEP(atomic { complete(pos, COMMITTED); pos = pos + n; n = 0; before = INSIDE(before) })       /* [stamp] */
+        STEP(atomic {                                                          /* [stamp] */
+#ifdef HELD
+          owner[CELL(pos)] = me + 1;
+#endif
+          complete(pos, COMMITTED); pos = pos + n; n = 0; before = INSIDE(before)
+        })
      :: else -> break
      od;
      atomic { pos = 0; end = 0; before = 0 };
 #ifdef HELD
-     STEP(hold[me] = NONE)                                 /* [withdraw] */
+     STEP(intent_start[me] = NONE)                         /* [withdraw] */
 #endif
   :: break
   od;
@@ -236,6 +251,13 @@ end_idle:
 #endif
     skip
   };
+#ifdef HELD
+#ifndef NO_FIRST_LOOK
+  s = stamp[CELL(start)];                                  /* given up as a whole: it gates no more [look] */
+  atomic { if :: s == start * 4 + ABORTED -> goto closed :: else -> s = 0 fi };
+#endif
+  atomic { if :: tail > start + CAP -> goto closed :: else fi };
+#endif
 #if defined(NO_EVIDENCE)
   atomic { mark = number + 1; found = (tail >= end) };
 #elif defined(HEADER_FIRST)
@@ -253,7 +275,9 @@ walk:
   atomic {
     pos = start;
     if
+#ifndef HELD
     :: tail > start + CAP -> found = 1                     /* its first records may be overwritten: everybody has read them */
+#endif
     :: else
     fi
   };
@@ -266,7 +290,7 @@ walk:
      s = stamp[CELL(pos)];                                 /* record_look_stamped [look] */
      m = length[CELL(pos)];
      atomic {
-#ifndef WAS_LAPPED
+#if !defined(WAS_LAPPED) && !defined(HELD)
        if :: tail > pos + CAP -> s = 0; m = 0; goto walk :: else fi;   /* overwritten while we looked: everybody has read it */
 #endif
        if
@@ -287,9 +311,6 @@ gap:
 closed:
 #ifndef KEEP_INTENT
   if :: intent_start[number] = NONE OR_STOP fi;            /* repair_free [free] */
-#endif
-#ifdef HELD
-  if :: hold[number] = NONE OR_STOP fi;
 #endif
   if
   :: atomic { if :: state[number] == GONE -> state[number] = FREE; won_start[number] = NONE :: else fi; lock = 0; goto again }

@@ -2,7 +2,8 @@
    gate_look_at_intent and gate_opened of gate.pxd, and the waits of room.pml. Names as there and in many_producers.pml:
    [intend: NONE] [intend] [reserve] [stamp] [give up] [withdraw] [scan] [aim].
 
-   An intent gates as soon as it is up, also that of an attempt which then fails, unless another one's record stands in its place.
+   An intent gates as soon as it is up, also that of an attempt which then fails, unless another one's record stands in its place, or
+   one that was given up.
    Whoever takes one away looks whether that opened the gate for a sleeper whose target lies behind it: after its stamps, after it
    gave up, and after an attempt that failed. The member of the only group moves the head past what is stamped; or (ALONE) there is
    no group, and nothing but reservations gates.
@@ -38,7 +39,7 @@ bit open[CAP];                    /* ghost: won, and not stamped */
 
 #define IS_STAMPED(p) (stamp[CELL(p)] == (p) + 1)
 /* gate_look_at_intent, at once */
-#define GATES(n) (intent[n] <= tail && intent[n] + CAP >= tail && !(IS_STAMPED(intent[n]) && who[CELL(intent[n])] != 0 && who[CELL(intent[n])] != n + 1))
+#define GATES(n) (intent[n] <= tail && intent[n] + CAP >= tail && !(IS_STAMPED(intent[n]) && who[CELL(intent[n])] != n + 1))
 #define START(n) (GATES(n) -> intent[n] : tail)
 #ifdef ALONE
 #define HEAD tail
@@ -61,7 +62,7 @@ inline look_at_intent(n) {
   x = intent[n];
   if
   :: atomic { x < gate && x + CAP >= near };
-     atomic { if :: stamp[CELL(x)] == x + 1 && who[CELL(x)] != 0 && who[CELL(x)] != n + 1 :: else -> gate = x fi; x = 0 }
+     atomic { if :: stamp[CELL(x)] == x + 1 && who[CELL(x)] != n + 1 :: else -> gate = x fi; x = 0 }
   :: atomic { x >= gate || x + CAP < near -> x = 0 }
   fi
 }

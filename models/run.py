@@ -114,11 +114,14 @@ CASES = [
     Case("many_producers", HOLDS, "END=4 CAP=2 JOINS=1", True),
     Case("many_producers", HOLDS, "END=3 CAP=2 JOINS=1 CRASHES=2", True),
     Case("many_producers", HOLDS, f"{SEND} CRASHES=0 JUMP HELD", True),
+    Case("many_producers", HOLDS, f"{SEND} CRASHES=1 HELD", True),
+    Case("many_producers", HOLDS, f"{SEND} CRASHES=1 JUMP HELD", True),
     Case("many_producers", HOLDS, "END=3 CAP=2 JOINS=1 JUMP HELD", True),
     # Harmless: an intent that stays says nothing wrong.
     Case("many_producers", HOLDS, f"{SEND} CRASHES=1 KEEP_INTENT", True),
     *(Case("many_producers", MUTANT, f"{SEND} CRASHES=1 {flag}") for flag in (
         "LATE_INTENT", "CLEAR_FIRST", "NO_EVIDENCE", "FOREIGN_END", "TAIL_LAST", "LOOK_EARLY")),
+    Case("many_producers", MUTANT, f"{SEND} CRASHES=1 HELD NO_FIRST_LOOK"),
     Case("many_producers", MUTANT, f"{SEND} CRASHES=2 FREE_FIRST"),
     *(Case("many_producers", MUTANT, f"END=3 CAP=3 JOINS=0 CRASHES=1 {flag}") for flag in (
         "HEADER_FIRST", "NO_RECHECK", "NO_NONE")),
@@ -164,12 +167,16 @@ CASES = [
     Case("shared_bell", FOUND, "MSG=3 WAS_FORGOTTEN"),
 
     Case("shared_room", HOLDS, "END=3 CAP=1"),
+    Case("shared_room", HOLDS, "END=3 CAP=1 KEEP"),
     Case("shared_room", HOLDS, f"{ROOMS} END=3"),
     Case("shared_room", HOLDS, "CAP=3 END=6", True),
+    Case("shared_room", HOLDS, "CAP=3 END=6 KEEP", True),
     Case("shared_room", HOLDS, "PRODUCERS=2 MEMBERS=1 CAP=2 END=5", True),
     Case("shared_room", HOLDS, "MEMBERS=3 CAP=1 END=2", True),
     *(Case("shared_room", MUTANT, flag) for flag in ("RULE_NEXT", "RING_FIRST")),
     Case("shared_room", FOUND, "WAS_FAILED_SILENT"),
+    Case("shared_room", FOUND, "KEEP WAS_TOLD_LATE"),
+    Case("shared_room", HOLDS, "WAS_TOLD_LATE", True),  # harmless where nobody keeps anything
     Case("shared_room", FOUND, f"{ROOMS} END=3 WAS_PASSED"),
 
     Case("reserved_room", HOLDS, "END=3 CAP=1 ALONE"),

@@ -2,14 +2,15 @@
    claims of claim.pxd, and produce_aim with the waits of room.pml. Names as there; here also [hold] [claim] [release] [forget].
 
    A hold gates as soon as it is up, also that of an attempt which then fails; whoever takes one away looks whether that opened the
-   gate for a sleeper whose target lies behind it.
+   gate for a sleeper whose target lies behind it: at the next claim that is won, or when it lets go (reader.low). With KEEP a member
+   may keep what it has claimed for good.
 
    Memory: sequentially consistent, by the full fences of W2 and N3 (room.pml has store buffers, N2 and W1). The gate is read as
    gate_scan does: the head, then one hold after the other.
 
    Property (deadlock): no producer sleeps for ever while a record fits. Everybody may stop calling at any time, nobody dies.
 
-   Sizes: CAP, END (records of one unit), PRODUCERS, MEMBERS. */
+   Sizes: CAP, END (records of one unit), PRODUCERS, MEMBERS, KEEP. */
 #ifndef CAP
 #define CAP 2
 #endif
@@ -90,29 +91,41 @@ inline gate_opened(from) {
 }
 
 proctype member(byte me) {
-  byte at, before, old, gate, aim; bit due;
-  before = NONE;
+  byte at, before, low, old, gate, aim; bit due;
+  before = NONE; low = NONE;
   do
   :: atomic { head < tail -> at = head };
      do
-     :: atomic { at < tail -> before = hold[me]; hold[me] = at };              /* [hold] */
+     :: atomic {                                                               /* [hold] */
+          at < tail -> before = hold[me]; hold[me] = at;
 #ifndef WAS_FAILED_SILENT
-        if                                                 /* an attempt failed, and its hold is gone */
-        :: atomic { before != NONE && before != at }; gate_opened(before)
-        :: atomic { before == NONE || before == at }
-        fi;
+          low = LESS(low, before);                         /* an attempt failed, and its hold is gone: claim_lower */
 #endif
-        before = NONE;
+          before = NONE
+        };
         atomic { if :: head == at -> head = at + 1; break :: else -> at = head fi }      /* [claim] */
-     :: atomic { at >= tail -> before = hold[me]; hold[me] = NONE };           /* [forget] */
+     :: atomic { at >= tail -> low = LESS(low, hold[me]); hold[me] = NONE };   /* [forget] */
 #ifndef WAS_FAILED_SILENT
-        gate_opened(before);
+        gate_opened(low);
 #endif
-        before = NONE;
+        low = NONE;
         goto next
      od;
+#ifndef WAS_TOLD_LATE
+     if
+     :: atomic { low != NONE }; gate_opened(low); low = NONE
+     :: atomic { low == NONE }
+     fi;
+#endif
+#ifdef KEEP
+     if
+     :: goto kept
+     :: skip
+     fi;
+#endif
 #ifndef RING_FIRST
      hold[me] = NONE;                                      /* [release] [N1] */
+     at = LESS(at, low); low = NONE;
      gate_opened(at);
 #else
      gate_opened(at);
@@ -122,6 +135,9 @@ next:
      at = 0
   :: break
   od;
+#ifdef KEEP
+kept:
+#endif
   n_done++
 }
 

@@ -10,8 +10,9 @@
 # A hold that lies outside of the last capacity protects nothing: it belongs to an attempt to claim that cannot succeed.
 #
 # With many producers an open reservation gates as well: its owner may be about to write into it, or survivors to close it.
-# Whoever acquired a tail beyond it sees its intent, or its stamps. An intent that another producer's stamped record stands in
-# the place of was not won, and protects nothing, however long its owner is stopped.
+# Whoever acquired a tail beyond it sees its intent, or its stamps. An intent protects nothing, however long its owner is stopped, if
+# another producer's record stands in its place, as it was not won; nor if what stands there was given up, as whoever won that
+# room gave up all of it and does not write there any more (what its survivors make of that: repair_close).
 #
 # A scan may overlap the making of a group, or the adoption of a dead member's claims, which moves a hold from one slot to
 # another. Both are counted in `moves` after the new place gates and before the old one stops (or, for a group, before it looks
@@ -29,7 +30,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from shmring._core.atomic cimport (fence_compiler, fence_full, load_acquire_u32, load_acquire_u64, load_relaxed_u16, load_relaxed_u32,
                                    load_relaxed_u64, seldom)
 from shmring._core.doorbell cimport WAKE_ALL, bell_is_armed, bell_ring, lowest_bit
-from shmring._core.layout cimport (COMMITTED, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, NONE, Fault, Group, Header, OK,
+from shmring._core.layout cimport (ABORTED, COMMITTED, GROUP_ACTIVE, GROUP_FREE, HEADER_BYTES, NONE, Fault, Group, Header, OK,
                                    RingMap, Slot, layout_fault, mark_position)
 from shmring._core.record cimport record_at
 
@@ -88,8 +89,8 @@ cdef inline uint64_t gate_look_at_intent(const RingMap* ring, uint32_t number, u
     # sync: record-stamped (acquire). The header is whole; pairs with (release) in record_stamp.
     state = load_acquire_u64(&header.stamp) ^ ring.cookie ^ start
     # Relaxed: ordered by the stamp.
-    if state == COMMITTED and load_relaxed_u16(&header.participant) != number + 1:
-        return 0                        # another one won it
+    if state == ABORTED or (state == COMMITTED and load_relaxed_u16(&header.participant) != number + 1):
+        return 0                        # given up; or another one won it
     return position - start
 
 

@@ -25,7 +25,7 @@ from shmring._core.layout cimport (ABORTED, CLAIMS, GROUP_ACTIVE, GROUP_DROP, HE
 from shmring._core.membership cimport (group_flags, group_set_orphans, group_state, participant_clear_bits, participant_group,
                                        participant_miss, participant_role, participant_set_sole, participant_sole)
 from shmring._core.reader cimport Reader
-from shmring._core.record cimport record_at, record_look, record_look_stamped, record_span, record_stamp
+from shmring._core.record cimport SKIP, record_at, record_look, record_look_stamped, record_span, record_stamp
 from shmring._core.reserve cimport intent_read
 
 cdef enum:
@@ -73,10 +73,15 @@ cdef inline bint repair_close(const RingMap* ring, uint32_t number, uint64_t* mi
     end = start + span
     if span < HEADER_BYTES or span > ring.capacity or (start | span) & 15:
         return False                    # damage
+    if record_look_stamped(ring, start, &length, &fault) == SKIP:
+        return False                    # given up already, all of it, by its owner or by who repaired before us
+    # sync: lapping (fence, observer). The header was read before we look how far the producers are; pairs with (fence, producer) in
+    # reserve_exchange. Without it a later lap's bytes could pass for a gap.
+    fence_acquire()
+    if gate_tail(ring, start) - start > ring.capacity:
+        return False                    # given up, and written over since. (What is open gates, and goes on to.)
     if not repair_previous_of(ring, end, &mark) or mark != number + 1:
         return False                    # never won
-    if gate_tail(ring, start) - start > ring.capacity:
-        return False                    # damage: an open reservation gates
     position = start
     missing[0] = messages
     while position != end:

@@ -252,6 +252,35 @@ def test_a_stopped_producer_keeps_nobody_from_sending(ring, peer):
         assert ring.stats().aborted == ring.stats().repairs == 0
 
 
+@pytest.mark.parametrize("how", ["sent", "given up", "given up by a dead one"])
+def test_who_is_stopped_before_it_won_anything_keeps_no_room(named, peer, how):
+    """It is about to lose its exchange. A lap later the ring was full for good if the record in its place was given up."""
+    path = named.path()
+    with named.create(4096) as ring, ring.producer() as stopped, ring.producer() as tx, ring.consumer() as rx:
+        stopped.send(b"first")
+        assert rx.recv(0) == b"first"
+        word = at.read(path, at.TAIL)
+        slot = at.participant(path, 0)
+        # What reserve_exchange has stored by then: 32 bytes, one message, the mark of the tail.
+        at.write(path, slot + at.SLOT_INTENT, 2 << 32 | 1 << 16 | word & 0xFFFF)
+        at.write(path, slot + at.SLOT_INTENT_START, word >> 16 << 4)
+        if how == "sent":
+            tx.send(b"other")
+            assert rx.recv(0) == b"other"
+        elif how == "given up":
+            tx.reserve(10).abort()
+        else:
+            doomed = peer("claim = shmring.open(sys.argv[1]).producer().reserve(10)\nsay('claimed')\nhear()", ring.name)
+            doomed.expect("claimed")
+            doomed.kill()
+            assert ring.repair() == 1
+        for number in range(3 * 4096 // 32):
+            assert tx.try_send(b"%d" % number)
+            assert rx.recv(0) == b"%d" % number
+        stopped.send(b"last")  # it goes on: the exchange fails, and it looks again
+        assert rx.recv(0) == b"last"
+
+
 def test_a_stopped_member_keeps_what_it_holds(ring, peer):
     with ring.producer() as tx, ring.consumer() as rx:
         sleeper = member(peer, ring)
