@@ -85,7 +85,7 @@ cdef class Producer(Sender):
         PyObject_GetBuffer(message, &buffer, PyBUF_SIMPLE)
         try:
             code = self.try_write(<const char*> buffer.buf, buffer.len)
-            if code == STALE:
+            while code == STALE:                        # twice, if `message` is in a file that was cut as well
                 if self.others_write():
                     return False
                 self.check_sending()

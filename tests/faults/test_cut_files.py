@@ -10,6 +10,7 @@ import os
 import pytest
 
 import shmring
+from shmring.mapping import Mapping
 
 pytestmark = pytest.mark.timeout(300, method="signal")
 
@@ -100,3 +101,22 @@ def test_a_cut_file_is_an_exception_of_every_call(tmp_path, peer, call, left):
     assert user.hear() in expected
     user.expect("alive")
     user.finish()
+
+
+@pytest.mark.parametrize("call", ["send", "try_send"])
+def test_a_message_in_another_file_that_is_cut_is_no_damage_of_the_ring(tmp_path, call):
+    """try_send called the ring damaged, if some other file had been cut since its last message."""
+    with shmring.anonymous(4096) as ring, ring.producer() as tx, ring.consumer() as rx:
+        for name in ("before", "message"):
+            (tmp_path / name).write_bytes(b"x" * 4096)
+        with Mapping.file(tmp_path / "before") as before, Mapping.file(tmp_path / "message") as source:
+            message = memoryview(source)[:100]
+            os.truncate(tmp_path / "before", 0)
+            os.truncate(tmp_path / "message", 0)
+            assert bytes(memoryview(before)[:1]) == b"\0"  # it is known now, and has the producer look at its own memory
+            getattr(tx, call)(message)
+            assert source.truncated
+            assert rx.recv(0) == bytes(100)
+            del message
+        tx.send(b"later")
+        assert rx.recv(0) == b"later" and ring.stats().used == 0
