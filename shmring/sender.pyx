@@ -259,16 +259,17 @@ cdef class Sender(Participant):
     cdef int give_up(self) except -1 with gil:
         """What was reserved is not needed."""
         if self.epoch != process_epoch:
-            self.check_sending()
+            self.check_copy()
         self.departing()
         return 0
 
     cdef int check_copy(self) except -1 with gil:
-        """Was the file cut under a copy?"""
+        """Was the file cut under a copy? If it raises, what was reserved is given up, but not what an open claim has."""
         try:
             self.check_sending()
         except BaseException:
-            self.departing()
+            if not self.is_busy:
+                self.departing()
             raise
         return 0
 

@@ -15,6 +15,7 @@ import pytest
 from sources import ROOT
 
 import shmring
+from shmring.mapping import Mapping
 
 pytest.importorskip("Cython", reason="an extension that cimports shmring needs Cython to build")
 
@@ -240,6 +241,35 @@ def test_what_was_reserved_and_never_committed_is_given_up(outside, producers, a
         tx.send(bytes(2000))
         assert [len(message) for message in rx.recv_many(10, timeout=0)] == [1000, 20, 2000]
         assert ring.stats().used == 0 and rx.try_recv() is None
+
+
+def test_a_commit_that_is_refused_leaves_the_open_claim_alone(outside, ring):
+    """It gave up the claim's room under its user, whose commit then stamped a record where nothing was reserved."""
+    with ring.producer() as tx, ring.producer() as other, ring.consumer() as rx:
+        outside.reserve_only(tx, 100)
+        claim = tx.reserve(10)
+        with pytest.raises(shmring.ClaimOpen):
+            outside.finish_only(tx, 5)
+        other.send(b"other")
+        claim.view[:] = b"c" * 10
+        claim.commit()
+        tx.send(b"later")
+        assert rx.recv_many(10, timeout=0) == [b"c" * 10, b"other", b"later"]
+
+
+def test_an_abort_that_is_refused_gives_up_what_was_reserved(outside, ring, tmp_path):
+    """After a shutdown it raised ShutDown and kept its room, for which those who drain the ring waited."""
+    with ring.producer() as tx, ring.consumer() as rx:
+        outside.reserve_only(tx, 100)
+        (tmp_path / "cut").write_bytes(bytes(4096))
+        with Mapping.file(tmp_path / "cut") as mapping:
+            os.truncate(tmp_path / "cut", 0)
+            assert bytes(memoryview(mapping)[:1]) == b"\0"      # has the producer look at its own memory
+        ring.shutdown()
+        with pytest.raises(shmring.ShutDown):
+            outside.abort(tx)
+        with pytest.raises(shmring.ShutDown):
+            rx.recv(0)
 
 
 def test_a_batch_has_nothing_after_its_release_or_an_error(outside, ring):

@@ -98,6 +98,11 @@ def commit_only(Producer tx, bytes message):
     out_commit(tx, len(message))
 
 
+def finish_only(Producer tx, length):
+    """What was reserved before is a message."""
+    out_commit(tx, length)
+
+
 def publish(Producer tx):
     out_publish(tx)
 
