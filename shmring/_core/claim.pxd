@@ -225,10 +225,11 @@ cdef inline bint claim_skip(Reader* reader, uint64_t start) noexcept nogil:
 
 # After a claim: if there is more, and somebody of our group sleeps, wake one. Its notifier woke only us. [pass on]
 cdef inline void claim_pass_on(Reader* reader) noexcept nogil:
-    # Relaxed: see claim 2 in doorbell.pxd.
+    # Relaxed: see claim 2 in doorbell.pxd; N1 is the move of the head, which is no full fence on aarch64. Who is to be woken has set
+    # SHARED before its bit, or is of our process.
     if not load_relaxed_u32(&reader.group.attention) & SHARED and not reader.has_sleepers:
         return
-    if not bell_is_armed(reader.ring.data_bell, reader.ring.n_bell_words):
+    if not (reader.must_fence or bell_is_armed(reader.ring.data_bell, reader.ring.n_bell_words)):
         return
     # sync: doorbell (fence, waiter). The moved head is visible before we look for more; pairs with (fence, notifier) in
     # doorbell_ring_data: either its notifier sees the new head and wakes, or we see its record and do.
