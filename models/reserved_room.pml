@@ -83,7 +83,11 @@ inline scan() {
 
 inline consider(p) {
   if
+#ifdef WAS_NEAR
   :: atomic { bits & (1 << p) && old < target[p] && target[p] <= old + CAP -> aim = target[p] };
+#else
+  :: atomic { bits & (1 << p) && old < target[p] -> aim = target[p] };
+#endif
      if
      :: atomic { gate == NONE -> near = tail }; scan()
      :: atomic { gate != NONE }
@@ -150,7 +154,9 @@ again:
         goto next
      :: atomic { at + span <= END && at + span > cached + CAP };
         intent[me] = NONE;                                                     /* [withdraw] */
+#ifndef FAILED_SILENT
         if :: atomic { lost != NONE }; gate_opened(lost) :: atomic { lost == NONE } fi;
+#endif
         at = tail;
         near = at;
         scan();

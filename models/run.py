@@ -183,9 +183,11 @@ CASES = [
     Case("reserved_room", HOLDS, BATCHES),
     Case("reserved_room", HOLDS, "END=3 CAP=1", True),
     Case("reserved_room", HOLDS, "END=4 CAP=2", True),
+    Case("reserved_room", HOLDS, "END=4 CAP=1", True),
     *(Case("reserved_room", MUTANT, f"END=3 CAP=1 ALONE {flag}") for flag in ("STAMP_SILENT", "GIVE_UP_SILENT", "TELL_FIRST")),
-    Case("reserved_room", MUTANT, f"{BATCHES} FAILED_SILENT"),
+    Case("reserved_room", MUTANT, "END=4 CAP=1 FAILED_SILENT", True),       # takes a lap during a scan
     Case("reserved_room", FOUND, "END=3 CAP=1 ALONE WAS_FORGOTTEN"),
+    Case("reserved_room", FOUND, "END=4 CAP=1 WAS_NEAR", True),
 
     Case("count", HOLDS, "END=3 CAP=2"),
     Case("count", HOLDS, "END=3 CAP=2 MOST=1"),

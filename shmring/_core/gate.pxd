@@ -169,8 +169,8 @@ cdef inline int gate_ring_room(const RingMap* ring, uint64_t old_hold, uint64_t 
                 break                           # nobody's bit: damage, and harmless
             # Relaxed: the producer stored its target before its bit.
             target = load_relaxed_u64(&ring.participants[number].awaited)
-            if target - old_hold - 1 >= ring.capacity:              # not behind what we held
-                continue
+            if <int64_t> (target - old_hold) <= 0:                  # not behind what we held
+                continue                                            # (or far behind: others may have gone on for laps since)
             if not is_known:
                 is_known = True
                 tail = gate_tail(ring, near)
