@@ -51,6 +51,8 @@ def place_of(name: str | os.PathLike) -> Place:
     if not is_shm:
         if not text or "\0" in text:
             raise ValueError(f"{text!r} cannot be a file's path")
+        if text.endswith("/"):
+            raise ValueError(f"{text!r} ends with a slash: it is a folder's path, not a file's")
         return Place(text, text, False)
     if text in ("", ".", "..") or "\0" in text:
         raise ValueError(f"{text!r} cannot be the name of a shared memory object")

@@ -342,3 +342,11 @@ def test_readonly_opens_what_it_may_only_read(unique_name, peer):
     )
     reader.expect("refused")
     reader.finish()
+
+
+@pytest.mark.parametrize("call", [shmring.create, shmring.open, shmring.unlink], ids=lambda call: call.__name__)
+def test_a_path_that_ends_with_a_slash_is_refused(tmp_path, call):
+    """It used to make the file, which nobody could open by that name."""
+    with pytest.raises(ValueError, match="ends with a slash"):
+        call(f"{tmp_path}/ring/")
+    assert not os.listdir(tmp_path)
