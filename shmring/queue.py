@@ -402,5 +402,5 @@ class JoinableQueue(Queue):
         self._hands, self._members = {}, []
 
     def __del__(self):
-        if self._used:
+        if getattr(self, "_used", False):  # no, if making it raised
             self._end()

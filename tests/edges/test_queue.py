@@ -362,3 +362,13 @@ def test_more_users_than_a_queue_has_room_for_are_told(monkeypatch):
         q.put(1)
         for each in others:
             each.close()
+
+
+def test_a_queue_that_could_not_be_made_is_dropped_silently(kind, unique_name, capsys):
+    """A JoinableQueue used to print an AttributeError of its finalizer."""
+    with kind(name=unique_name, capacity=4096) as made:
+        with pytest.raises(shmring.RingExists):
+            kind(name=unique_name, capacity=4096)
+        gc.collect()
+        made.unlink()
+    assert capsys.readouterr().err == ""
