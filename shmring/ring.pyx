@@ -216,7 +216,7 @@ cdef class Ring:
             consumer is no observer.
         """
         if lossy:
-            if ephemeral or redeliver or exclusive:
+            if ephemeral or redeliver is not None or exclusive:
                 raise ValueError("ephemeral, redeliver and exclusive are for groups; an observer (lossy=True) belongs to none")
             with Loading("shmring.observer"):
                 from shmring.observer import Observer

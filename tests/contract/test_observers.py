@@ -6,6 +6,8 @@ import random
 import threading
 
 import pytest
+
+import shmring
 from observing import TOPOLOGIES, drain, number_of, watch  # noqa: F401 (fixtures)
 
 from shmring import creation
@@ -286,3 +288,10 @@ def test_a_lapped_observer_waits_for_a_claim_that_is_open(backing, size, produce
             claim.commit()
             assert drain(observer)[-1:] == [b"x" * size]
         assert observer.lost > 0
+
+
+@pytest.mark.parametrize("redeliver", [True, False])
+def test_an_observer_with_redeliver_is_refused(redeliver):
+    """False used to be taken without a word, and meant nothing."""
+    with shmring.anonymous(4096) as ring, pytest.raises(ValueError, match="for groups"):
+        ring.consumer(lossy=True, redeliver=redeliver)
