@@ -6,10 +6,9 @@ import random
 import threading
 
 import pytest
-
-import shmring
 from observing import TOPOLOGIES, drain, number_of, watch  # noqa: F401 (fixtures)
 
+import shmring
 from shmring import creation
 
 # ---- never in the way --------------------------------------------------------------------------------------
