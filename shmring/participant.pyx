@@ -261,7 +261,8 @@ cdef class Participant(Waiter):
 
     def __del__(self):
         self.pinned = 0                     # whoever used that memory is garbage, too
-        self.close()
+        if os is not None:                  # else the interpreter has emptied this module: the kernel drops the lock
+            self.close()
 
     def __reduce__(self):
         raise TypeError(f"a {self.role_name()} cannot be pickled; pass the Ring, and let the other process ask it for its own")

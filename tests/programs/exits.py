@@ -21,8 +21,11 @@ def everything(ring):
     """All that can be open at a time, by name."""
     tx, rx, observer = ring.producer(), ring.consumer("a"), ring.consumer(lossy=True)
     tx.send_many([b"one", b"two", b"three", b"four"])
+    tx.send_array([1.0, 2.0])
     view, seen, claim = rx.peek(0), observer.peek(0), tx.reserve(10)
     third = rx.peek(0)
+    arrays = ring.consumer("arrays")
+    arrays.recv_many(4, 0)
     return {
         "ring": ring,
         "tx": tx,
@@ -37,6 +40,7 @@ def everything(ring):
         "unseen": third,
         "iterator": iter(ring.consumer("b")),
         "gone": ring.producer() if ring.producers == "multi" else None,
+        "array": arrays.peek_array(0).array,
         "again": shmring.open(ring.name, readonly=True).consumer(lossy=True),
     }
 
@@ -54,6 +58,16 @@ class User:
                     call(self.held[name])
             except (ValueError, BufferError, shmring.Error, TimeoutError, ImportError):
                 pass  # the last: nothing can be imported at the very end
+
+
+class Codec:
+    name = "own"
+
+    def pack(self, obj):
+        raise NotImplementedError
+
+    def unpack(self, data, *, borrow=False):
+        raise NotImplementedError
 
 
 USES = (
@@ -86,6 +100,9 @@ def keep(how, held):
         globals()["local"] = local
     elif how == "user":
         globals()["user"] = User(held)
+    elif how == "codec":
+        globals().update(held)  # which its functions keep, longer than this module lives
+        shmring.codecs.register(Codec())
     elif how == "traceback":
         try:
             raise ValueError(held)

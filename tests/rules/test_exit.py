@@ -13,7 +13,7 @@ from peer import PROGRAMS
 
 import shmring
 
-NAMES = "ring tx rx observer view data seen glance claim room unseen iterator gone again".split()  # noqa: SIM905
+NAMES = "ring tx rx observer view data seen glance claim room unseen iterator gone array again".split()  # noqa: SIM905
 CALLS = ("send", "recv", "iterate", "observe", "wait")  # the first fills the ring, so that nothing comes to the others
 chance = random.Random(1)
 
@@ -23,7 +23,8 @@ def shuffled(number):
 
 
 # What keeps it, in which orders; and what has no memory in use, so that it leaves in order.
-KEPT = {"globals": shuffled(40), **{how: shuffled(8) for how in ("cycle", "another module", "thread", "user", "traceback")}}
+HOLDERS = ("cycle", "another module", "thread", "user", "codec", "traceback")
+KEPT = {"globals": shuffled(40), **{how: shuffled(8) for how in HOLDERS}}
 QUIET = ["ring", "tx", "rx", "observer", "iterator", "gone", "again"]
 
 
