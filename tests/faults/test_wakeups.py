@@ -59,7 +59,7 @@ def test_no_wake_up_is_lost_in_a_stream(unique_name, peer, writer, reader, shape
 
 @pytest.mark.parametrize("keep", ["peek", "peek_behind_an_open_view"])
 def test_room_before_a_message_that_is_kept_is_told_of_at_once(tmp_path, keep):
-    """What was given up before it fell free when the message was claimed; who waited for that room was told when its view ended."""
+    """What was given up before it is free when it is claimed; who waited for that room was told when the view ended."""
     path = tmp_path / "ring"
     with shmring.create(path, 4096) as ring, ring.producer() as tx, ring.producer() as sleeper, ring.consumer() as rx:
         first = None

@@ -264,7 +264,7 @@ def test_an_abort_that_is_refused_gives_up_what_was_reserved(outside, ring, tmp_
         (tmp_path / "cut").write_bytes(bytes(4096))
         with Mapping.file(tmp_path / "cut") as mapping:
             os.truncate(tmp_path / "cut", 0)
-            assert bytes(memoryview(mapping)[:1]) == b"\0"      # has the producer look at its own memory
+            assert bytes(memoryview(mapping)[:1]) == b"\0"  # has the producer look at its own memory
         ring.shutdown()
         with pytest.raises(shmring.ShutDown):
             outside.abort(tx)
