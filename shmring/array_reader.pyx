@@ -122,6 +122,8 @@ cdef class ArrayReceiver:
         cdef int code
         if timeout is not None:
             check_timeout(timeout)
+        if not isinstance(array, ndarray):
+            raise TypeError(f"read_into takes a numpy.ndarray of {self.dtype}, not {type(array).__name__}")
         if array.dtype is not self.accepted:
             if array.dtype != self.dtype:
                 raise TypeError(f"records of ring {self.ring.label} have dtype {self.dtype}, the array has {array.dtype}")

@@ -218,6 +218,7 @@ class ArrayRing:
     name, label = _of_ring("name"), _of_ring("label")
     readonly, closed = _of_ring("readonly"), _of_ring("closed")
     capacity, align, producers = _of_ring("capacity"), _of_ring("align"), _of_ring("producers")
+    max_message = _of_ring("max_message")
     max_participants, max_groups = _of_ring("max_participants"), _of_ring("max_groups")
     content, uuid, is_shutdown = _of_ring("content"), _of_ring("uuid"), _of_ring("is_shutdown")
 

@@ -125,7 +125,9 @@ def create(
     Raises
     ------
     RingExists
-        The name is taken; with exist_ok, by something of another shape.
+        The name is taken; with exist_ok, by a ring of another shape.
+    LayoutMismatch
+        With exist_ok: the name is taken by what is no ring.
     UntrustedRing
         With exist_ok: the name was taken by another user, or is a symbolic link.
     NoSpace
@@ -294,6 +296,8 @@ def open_plain(
 ) -> Ring:
     """The same, but a plain `Ring` whatever its messages are: for tools that look at bytes."""
     place = place_of(name)
+    if timeout is not None and not hasattr(timeout, "__float__"):
+        raise TypeError(f"timeout must be None or a number of seconds >= 0, not {timeout!r}")
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"timeout must be None or a number of seconds >= 0, not {timeout!r}")
     until = time.monotonic() + (timeout or 0)
@@ -400,7 +404,10 @@ def unlink(name: str | os.PathLike) -> None:
     try:
         magic.refuse_other_files(place.path, place.name)
         if place.is_shm:
-            backing.unlink_shm(place.name)
+            try:
+                backing.unlink_shm(place.name)
+            except UnicodeEncodeError:  # posix_ipc removes no others, though it makes them
+                os.unlink(place.path)
         else:
             os.unlink(place.path)
     except FileNotFoundError:

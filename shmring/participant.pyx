@@ -161,8 +161,10 @@ cdef class Participant(Waiter):
                     and participant_group(&self.ring.map.participants[number]) == group and self.enter(number, role, group, head)):
                 return True
         holders = [self.ring.registry.describe(number) for number in range(min(4, self.ring.map.n_participants))]
+        if self.ring.map.n_participants > 4:
+            holders.append("...")
         raise TooManyParticipants(errno.EAGAIN, f"ring {self.ring.label} has room for {self.ring.map.n_participants} "
-                                                f"participants, and all is taken ({', '.join(holders)}, ...); create it with a "
+                                                f"participants, and all is taken ({', '.join(holders)}); create it with a "
                                                 f"larger max_participants")
 
     cdef bint enter(self, uint32_t number, uint32_t role, uint32_t group, uint64_t head) except -1:

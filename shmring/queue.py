@@ -228,7 +228,10 @@ class Queue(Ends):
         return self._maxsize
 
     def qsize(self):
-        """How many objects wait in it (a snapshot): in the ring, and in this process if the ring has no room for them."""
+        """How many objects wait in it (a snapshot): in the ring, and in this process if the ring has no room for them.
+
+        OSError if this process has used the queue and closed it.
+        """
         if self._ring.closed:
             raise OSError(f"{self!r} is closed")
         spilled = self._spilled

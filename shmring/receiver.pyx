@@ -3,14 +3,11 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from shmring._core.futex cimport now_ns
-from shmring._core.gate cimport gate_look_at_intent
-from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NO_CLAIM_LEFT, ROLE_PRODUCER, TOO_LARGE, Fault, RingMap
-from shmring._core.membership cimport (participant_any_producer, participant_missed, participant_producers_joined,
-                                       participant_role)
+from shmring._core.layout cimport CLAIMS, CORRUPT, EMPTY, NO_CLAIM_LEFT, TOO_LARGE, Fault, RingMap
+from shmring._core.membership cimport participant_any_producer, participant_missed, participant_producers_joined
 from shmring._core.shutdown cimport shutdown_has_begun
-from shmring._core.snapshot cimport snapshot_tail
 from shmring.participant cimport Participant, aio
-from shmring.registry cimport Registry, corrupt
+from shmring.registry cimport corrupt
 from shmring.ring cimport FOR_EVER, NO_WAIT, check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
 from shmring.waiter cimport A_WAIT
@@ -20,18 +17,6 @@ from shmring.errors import ProducerDied, ProducersGone, ShutDown, TooManyViews
 
 cdef bint producers_are_gone(const RingMap* ring) noexcept nogil:
     return participant_producers_joined(ring) and not participant_any_producer(ring)
-
-
-cdef str describe_claims(const RingMap* ring, Registry registry):
-    """Who reserved room and has not sent, or is not done with it, for messages: nobody gets what lies behind."""
-    cdef uint32_t number
-    cdef uint64_t tail = snapshot_tail(ring)
-    cdef list found = []
-    if ring.is_multi:                   # a single producer's claim is behind everything
-        for number in range(ring.n_participants):
-            if participant_role(&ring.participants[number]) == ROLE_PRODUCER and gate_look_at_intent(ring, number, tail):
-                found.append(registry.describe(number))
-    return f"; what came since is behind an open claim of {', '.join(found[:8])}" if found else ""
 
 
 cdef check_start(object start):
@@ -243,7 +228,7 @@ cdef class Receiver(Participant):
                 or not self.wait_for(self.ready_check(), self.ready_state(), self.ends_with_producers, deadline)):
             self.check_ended()
             self.note_poll(1 if deadline == NO_WAIT else A_WAIT)
-            claims = describe_claims(self.own_map(), self.ring.registry)      # before other threads run: they may close
+            claims = self.ring.registry.describe_claims(self.own_map(), 0)      # before other threads run: they may close
             raise TimeoutError(f"no message for {self.full_name()} of ring {self.ring.label}; it is written by "
                                f"{self.ring.registry.describe_producers()}{claims}")
 

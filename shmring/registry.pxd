@@ -39,4 +39,5 @@ cdef class Registry(Tables):
     cdef bint any_producer_alive(self) except -1
     cdef uint32_t dead_producer(self)
     cdef list describe_obstacles(self, uint64_t span)
+    cdef str describe_claims(self, const RingMap* ring, uint64_t least)
     cdef object describe_holding(self, uint32_t number)

@@ -13,6 +13,7 @@ from libc.string cimport memcpy, memset
 
 from shmring._core.doorbell cimport doorbell_ring_all
 from shmring._core.futex cimport byte_is_locked, is_confined_to
+from shmring._core.gate cimport gate_look_at_intent
 from shmring._core.layout cimport (GROUP_ACTIVE, GROUP_DROP, GROUP_EPHEMERAL, GROUP_EXCLUSIVE, GROUP_FREE, GROUP_JOINING, GROUP_NAME_BYTES,
                                    LOCK_PARTICIPANT, NONE, ROLE_CONSUMER, ROLE_OBSERVER, ROLE_PRODUCER, Fault, OK, RingMap, Slot)
 from shmring._core.membership cimport (
@@ -305,6 +306,20 @@ cdef class Registry(Tables):
             if hold != NONE and <int64_t> (needed - hold) > 0 and position - hold <= self.map.capacity:
                 found.append(f"{self.describe_holding(number)} has not released what it received {position - hold} bytes ago")
         return found
+
+    cdef str describe_claims(self, const RingMap* ring, uint64_t least):
+        """Which producers reserved room more than `least` bytes ago and have not sent, or are not done with it, for messages: nobody
+        gets what lies behind. `ring` maps the records.
+        """
+        cdef uint32_t number
+        cdef uint64_t tail = snapshot_tail(ring)
+        cdef list found = []
+        if ring.is_multi:                   # a single producer's claim is behind everything
+            for number in range(ring.n_participants):
+                if (participant_role(&ring.participants[number]) == ROLE_PRODUCER
+                        and gate_look_at_intent(ring, number, tail) > least):
+                    found.append(self.describe(number))
+        return f"; what came since is behind an open claim of {', '.join(found[:8])}" if found else ""
 
     cdef object describe_holding(self, uint32_t number):
         """A participant that holds records, for messages: with its group."""

@@ -142,12 +142,15 @@ cdef class Sender(Participant):
 
     cdef raise_full(self, uint64_t length):
         """TimeoutError that names who is in the way."""
+        cdef uint64_t span
         if produce_is_bounded(&self.writer):
             raise TimeoutError(f"ring {self.ring.label} has {self.writer.most} messages in flight, as many as are allowed; "
                                f"its group 'default' has not received them")
-        behind = self.ring.registry.describe_obstacles(record_span(length, self.writer.ring.align))
+        span = record_span(length, self.writer.ring.align)
+        behind = self.ring.registry.describe_obstacles(span)
+        claims = self.ring.registry.describe_claims(&self.writer.ring, self.writer.ring.capacity - span)
         raise TimeoutError(f"ring {self.ring.label} is full: no room for {length} bytes in {self.writer.ring.capacity}; "
-                           f"{'; '.join(behind) or 'room came this moment'}")
+                           f"{'; '.join(behind) or 'room came this moment'}{claims}")
 
     def drain(self, timeout=None):
         """Wait until the ring is empty: every group has received, and every member released, all that anybody sent.
@@ -169,7 +172,8 @@ cdef class Sender(Participant):
         if not writer_is_drained(&self.writer, capacity) and (
                 deadline == NO_WAIT or not self.wait_for(writer_is_drained, &self.writer, capacity, deadline)):
             behind = self.ring.registry.describe_obstacles(capacity)
-            raise TimeoutError(f"ring {self.ring.label} is not empty: {'; '.join(behind) or 'until this moment'}")
+            claims = self.ring.registry.describe_claims(&self.writer.ring, 0)
+            raise TimeoutError(f"ring {self.ring.label} is not empty: {'; '.join(behind) or 'until this moment'}{claims}")
         self.look_up()
         tail = gate_tail(&self.writer.ring, self.writer.tail.position) if self.writer.ring.is_multi else self.writer.position
         if gate_scan(&self.writer.ring, tail, tail, &gate, &self.writer.fault) != OK:      # damage ends the wait, too

@@ -36,7 +36,7 @@ class Trust:
         elif who == ANYONE:
             self.uids = None
         else:
-            given: list[object] = [who] if isinstance(who, (int, str)) else [*who]
+            given: list[object] = [*who] if isinstance(who, Iterable) and not isinstance(who, str) else [who]
             if any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in given):
                 raise ValueError(f"trust is None, 'anyone', or user ids, not {who!r}")
             self.uids = own.union(each for each in given if isinstance(each, int))

@@ -26,6 +26,9 @@ def wait_any(handles, timeout):
     cdef int64_t deadline = deadline_after(timeout)
     cdef list participants = list(handles)
     cdef Participant each
+    for handle in participants:
+        if not isinstance(handle, Participant):
+            raise TypeError(f"shmring.wait takes consumers, observers and producers, not {handle!r}")
     for each in participants:
         each.check()
     if not participants:

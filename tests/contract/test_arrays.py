@@ -212,7 +212,7 @@ def test_what_is_read_is_the_callers_own(ends):
 
 def test_a_write_larger_than_the_ring_goes_in_parts(arrays):
     with arrays.producer() as tx, arrays.consumer() as rx:
-        assert arrays.max_block == 32
+        assert (arrays.max_block, arrays.max_message) == (32, arrays.ring.max_message)
         records = numbered(0, 1000)
         assert tx.write(records, timeout=0) == tx.ring.max_block * 3 == 96      # as much as had room
         assert times(rx.read(1000, 0)) == list(range(96))
@@ -280,6 +280,8 @@ def test_nothing_is_converted_silently(ends):
         tx.write("text")
     with pytest.raises(TypeError, match="dtype"):
         rx.read_into(numpy.zeros(3, "<f8"), 0)
+    with pytest.raises(TypeError, match=r"numpy\.ndarray"):
+        rx.read_into([1.0], 0)
     for wrong in numbered(0, 4)[::2], numbered(0, 0):
         with pytest.raises(ValueError):
             rx.read_into(wrong, 0)

@@ -136,6 +136,11 @@ def test_open_refuses_impossible_timeouts(named, timeout):
         shmring.open(named.name, timeout=timeout)
 
 
+def test_open_refuses_a_timeout_that_is_no_number(named):
+    with named.create(4096), pytest.raises(TypeError, match=r"timeout must be .* seconds >= 0, not '1'"):
+        shmring.open(named.name, timeout="1")
+
+
 @pytest.mark.parametrize(
     "asked, made",
     [

@@ -139,6 +139,26 @@ def test_a_time_out_names_the_claim_that_messages_lie_behind(ring):
         assert "open claim" not in str(caught.value)
 
 
+def test_a_full_ring_names_the_claim_that_its_groups_are_stuck_behind(ring):
+    """It named the group's consumer, who could not get at anything, and not who kept it from that."""
+    slow, quick = ring.producer(), ring.producer()
+    rx = ring.consumer()
+    claim = slow.reserve(1)
+    while quick.try_send(bytes(100)):
+        pass
+    for call in (lambda: quick.send(bytes(100), timeout=0), lambda: quick.drain(timeout=0)):
+        with pytest.raises(TimeoutError, match=f"'default' is .* behind an open claim of producer with pid {os.getpid()}$"):
+            call()
+    claim.commit(1)
+    claim = slow.reserve(1) if rx.recv(0) and rx.recv(0) else None      # it is behind everything else now
+    while quick.try_send(b""):
+        pass
+    with pytest.raises(TimeoutError, match="'default' is") as caught:
+        quick.send(bytes(100), timeout=0)
+    assert "open claim" not in str(caught.value)
+    claim.abort()
+
+
 def test_claims_of_one_producer_are_its_own(ring):
     with ring.producer() as first, ring.producer() as second, ring.consumer() as rx:
         with first.reserve(3) as claim:

@@ -44,6 +44,15 @@ def test_unlink_leaves_what_is_no_file_and_does_not_open_it(named, kind, monkeyp
     os.unlink(path)
 
 
+def test_unlink_removes_a_shared_memory_name_that_is_no_text(unique_name):
+    """Rings of such names could be made, but not removed."""
+    name = unique_name + "\udcff"
+    shmring.create(name, 4096).close()
+    shmring.unlink(name)
+    with pytest.raises(shmring.RingNotFound):
+        shmring.open(name)
+
+
 def test_unlink_leaves_a_folder(named):
     os.mkdir(named.path())
     with pytest.raises(IsADirectoryError, match=os.path.basename(named.path())):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 
 import pytest
@@ -101,8 +102,9 @@ def test_wait_refuses_nothing_and_too_many(two):
             with pytest.raises(ValueError):
                 shmring.wait(handles)
         assert shmring.wait([rx] * 128, timeout=0.001) == []
-        with pytest.raises(TypeError):
-            shmring.wait([two[0]], timeout=0)
+        for other in (two[0], 3):
+            with pytest.raises(TypeError, match=f"takes consumers, observers and producers, not {re.escape(repr(other))}"):
+                shmring.wait([rx, other], timeout=0)
 
 
 @pytest.mark.parametrize(
