@@ -271,7 +271,7 @@ cdef class Consumer(Member):
         cdef uint64_t count = 0
         self.check()
         reader_lag(&self.reader.ring, mark_position(group_head_word(&self.reader.ring, self.reader.group_number),
-                                                   self.reader.cursor), &count)
+                                                    self.reader.cursor), &count)
         return count
 
     @property
