@@ -12,8 +12,8 @@ from libc.string cimport memcpy
 
 from shmring._core.gate cimport gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
-from shmring._core.layout cimport EMPTY, OK, TOO_LARGE, Fault, RingMap
-from shmring._core.record cimport record_look, record_look_stamped, record_span
+from shmring._core.layout cimport EMPTY, OK, TOO_LARGE, RingMap
+from shmring._core.snapshot cimport snapshot_step
 from shmring.array_view cimport RecordsView, Block
 from shmring.receiver cimport STALE, Receiver
 from shmring.ring cimport check_timeout, deadline_after
@@ -291,22 +291,15 @@ cdef class ArrayReceiver:
         return left
 
     cdef uint64_t lag_of(self, uint64_t position) except? 0:
-        """Records from `position` on: one pass over the headers, as reader_lag, with which it shares its excuses."""
+        """Records from `position` on (a snapshot): one pass over the headers."""
         cdef const RingMap* ring = self.rx.own_map()
         cdef uint64_t tail = gate_tail(ring, position)
         cdef uint64_t length = 0, total = 0
-        cdef Fault fault
         cdef int code
-        if tail - position > ring.capacity:
-            return 0
         while position != tail:
-            if ring.is_multi:
-                code = record_look_stamped(ring, position, &length, &fault)
-            else:
-                code = record_look(ring, position, tail - position, &length, &fault)
-            if code < 0 or record_span(length, ring.align) > tail - position:
+            code = snapshot_step(ring, &position, tail, &length)
+            if code < 0:
                 break
-            position += record_span(length, ring.align)
             if code == OK:
                 total += length // self.itemsize
         return total

@@ -15,8 +15,9 @@ from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.keep cimport claim_keep, claim_put_back, claim_take_pending
 from shmring._core.layout cimport ATTENTION, EMPTY, OK, ROLE_CONSUMER, TOO_LARGE, mark_position
 from shmring._core.membership cimport group_head_word
-from shmring._core.reader cimport reader_has_peers, reader_lag
+from shmring._core.reader cimport reader_has_peers
 from shmring._core.record cimport record_payload, record_span
+from shmring._core.snapshot cimport snapshot_lag
 from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
 from shmring.member cimport Member
 from shmring.receiver cimport STALE, check_start
@@ -270,8 +271,8 @@ cdef class Consumer(Member):
         """Messages that no member of this group has received (a snapshot). Cost: a pass over their headers, some ns each."""
         cdef uint64_t count = 0
         self.check()
-        reader_lag(&self.reader.ring, mark_position(group_head_word(&self.reader.ring, self.reader.group_number),
-                                                    self.reader.cursor), &count)
+        snapshot_lag(&self.reader.ring, mark_position(group_head_word(&self.reader.ring, self.reader.group_number),
+                                                      self.reader.cursor), UINT64_MAX, &count)
         return count
 
     @property

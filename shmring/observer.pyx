@@ -9,7 +9,7 @@ import sys
 from cython cimport final
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from shmring._core.atomic cimport u32
@@ -19,9 +19,9 @@ from shmring._core.guard cimport guard_copy_is_whole
 from shmring._core.layout cimport EMPTY, LAPPED, OK, ROLE_OBSERVER, Bell, Fault, RingMap
 from shmring._core.observe cimport (Watcher, observe_advance, observe_announce, observe_has_data, observe_is_drained, observe_is_whole,
                                     observe_jump, observe_latest, observe_peek, observe_start)
-from shmring._core.reader cimport reader_lag
 from shmring._core.record cimport record_span
 from shmring._core.shutdown cimport shutdown_is_seen
+from shmring._core.snapshot cimport snapshot_lag
 from shmring.receiver cimport STALE, Receiver, check_start, producers_are_gone
 from shmring.registry cimport corrupt
 from shmring.ring cimport Ring, check_timeout, deadline_after
@@ -259,7 +259,7 @@ cdef class Observer(Receiver):
         """Messages in the ring that were not received yet (a snapshot). Cost: a pass over their headers."""
         cdef uint64_t count = 0
         self.check()
-        reader_lag(&self.watcher.ring, self.watcher.position, &count)
+        snapshot_lag(&self.watcher.ring, self.watcher.position, UINT64_MAX, &count)
         return count
 
     @property

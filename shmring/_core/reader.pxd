@@ -137,27 +137,6 @@ cdef inline bint reader_has_peers(const Reader* reader) noexcept nogil:
     return load_relaxed_u32(&reader.group.members) > 1
 
 
-# How many records that count lie from `position` on, into `count`: one pass over their headers. Safe while somebody holds them;
-# a snapshot otherwise, and then a broken chain just ends it.
-cdef inline void reader_lag(const RingMap* ring, uint64_t position, uint64_t* count) noexcept nogil:
-    cdef uint64_t tail = gate_tail(ring, position)
-    cdef uint64_t length = 0
-    cdef Fault fault
-    cdef int code
-    count[0] = 0
-    if tail - position > ring.capacity:
-        return
-    while position != tail:
-        if ring.is_multi:
-            code = record_look_stamped(ring, position, &length, &fault)
-        else:
-            code = record_look(ring, position, tail - position, &length, &fault)
-        if code < 0 or record_span(length, ring.align) > tail - position:
-            return
-        position += record_span(length, ring.align)
-        count[0] += code == OK
-
-
 # ---- notes of a batch --------------------------------------------------------------------------------------------
 
 

@@ -4,7 +4,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from shmring._core.atomic cimport load_relaxed_u64
 from shmring._core.boundary cimport boundary_find
 from shmring._core.gate cimport gate_tail
-from shmring._core.layout cimport GROUP_ACTIVE, NONE, OK, Fault, Group, RingMap, Slot, mark_position
+from shmring._core.layout cimport CORRUPT, GROUP_ACTIVE, NONE, OK, Fault, Group, RingMap, Slot, mark_position
 from shmring._core.membership cimport group_head_word, group_state
 from shmring._core.record cimport record_look, record_look_stamped, record_span
 from shmring._core.reserve cimport reserve_lately
@@ -86,29 +86,38 @@ cdef inline bint snapshot_is_parked(const RingMap* ring, uint32_t number) noexce
     return (asleep >> (number & 63)) & 1
 
 
-# How many messages lie from `position` on, into `count`: as reader_lag counts them, over at most `most` headers. What lies behind
-# those is guessed from how dense the places for observers, or else the headers that were passed, stand. False: it was guessed.
+# One step of a walk over what lies before `tail`: the record at `position`, which moves past it; its payload into `length`. OK, SKIP,
+# or negative: the chain ends early. Safe while somebody holds the records; else a snapshot, which a writer may break.
+cdef inline int snapshot_step(const RingMap* ring, uint64_t* position, uint64_t tail, uint64_t* length) noexcept nogil:
+    cdef Fault fault
+    cdef int code
+    if tail - position[0] > ring.capacity:
+        return CORRUPT
+    if ring.is_multi:
+        code = record_look_stamped(ring, position[0], length, &fault)
+    else:
+        code = record_look(ring, position[0], tail - position[0], length, &fault)
+    if code >= 0 and record_span(length[0], ring.align) > tail - position[0]:
+        return CORRUPT
+    if code >= 0:
+        position[0] += record_span(length[0], ring.align)
+    return code
+
+
+# How many messages lie from `position` on, into `count`: one pass over at most `most` headers. What lies behind those is guessed
+# from how dense the places for observers, or else the headers that were passed, stand. False: it was guessed.
 cdef inline bint snapshot_lag(const RingMap* ring, uint64_t position, uint64_t most, uint64_t* count) noexcept nogil:
     cdef uint64_t begin = position, tail = gate_tail(ring, position)
     cdef uint64_t length = 0, old = 0, old_number = 0, new = 0, new_number = 0, looked = 0
     cdef double density
-    cdef Fault fault
     cdef int code
     count[0] = 0
-    if tail - position > ring.capacity:
-        return True
-    while position != tail:
-        if looked == most:
-            break
-        looked += 1
-        if ring.is_multi:
-            code = record_look_stamped(ring, position, &length, &fault)
-        else:
-            code = record_look(ring, position, tail - position, &length, &fault)
-        if code < 0 or record_span(length, ring.align) > tail - position:
+    while position != tail and looked != most:
+        code = snapshot_step(ring, &position, tail, &length)
+        if code < 0:
             return True
-        position += record_span(length, ring.align)
         count[0] += code == OK
+        looked += 1
     if position == tail:
         return True
     density = <double> count[0] / <double> (position - begin)

@@ -16,9 +16,10 @@ from shmring._core.produce cimport (Writer, produce_abort, produce_aim, produce_
                                     produce_is_passed, produce_most_batch, produce_ponder, produce_publish, produce_reserve,
                                     produce_reserve_batch, produce_start)
 from shmring._core.reader cimport (Found, Reader, reader_find, reader_has_data, reader_is_drained, reader_is_unfinished,
-                                   reader_lag, reader_may_adopt, reader_start)
+                                   reader_may_adopt, reader_start)
 from shmring._core.record cimport record_payload, record_span
 from shmring._core.repair cimport adopt_orphan
+from shmring._core.snapshot cimport snapshot_lag
 from shmring._core.sole cimport sole_claim, sole_is_all, sole_look, sole_pass
 from world cimport CAPACITY, Input, World, pick, take
 
@@ -269,7 +270,7 @@ cdef inline void act_consume(World* world, Input* input) noexcept nogil:
     elif what == 11:
         act_take_pending(world, reader)
     elif what == 12:
-        reader_lag(&reader.ring, reader.cursor, &count)
+        snapshot_lag(&reader.ring, reader.cursor, UINT64_MAX, &count)
         check(count <= CAPACITY // 16)
     elif what == 13:
         reader_has_data(reader)
@@ -317,7 +318,7 @@ cdef inline void act_observe(World* world, Input* input) noexcept nogil:
     elif what == 5:
         act_join_watcher(world, number, watcher.ring, pick(input, 2))
     elif what == 6:
-        reader_lag(&watcher.ring, watcher.position, &count)
+        snapshot_lag(&watcher.ring, watcher.position, UINT64_MAX, &count)
         check(count <= CAPACITY // 16)
     elif number == 0:
         observe_announce(watcher)

@@ -1,7 +1,7 @@
 # What is done to the tables, as registry.pyx and stats.pyx do it: joining, leaving, repair, groups, statistics, opening.
 #
 # Who is dead is decided by the input: the evidence is the kernel's, and tests/faults/test_deaths.py is about it.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, uint32_t, uint64_t
 from libc.string cimport memset
 
 from shmring._core.doorbell cimport bell_park, bell_ring, bell_unpark, doorbell_ring_all
@@ -14,11 +14,11 @@ from shmring._core.membership cimport (group_begin, group_check, group_count, gr
                                        participant_count_producer, participant_depart, participant_enter, participant_group,
                                        participant_has_left, participant_is_active, participant_is_free, participant_is_orphan,
                                        participant_join, participant_set_role, participant_set_sole)
-from shmring._core.reader cimport reader_lag
 from shmring._core.repair cimport adopt_own, repair_bury, repair_free, repair_gap_has_owner, repair_note
 from shmring._core.reserve cimport reserve_lately, reserve_nothing_comes
 from shmring._core.shutdown cimport shutdown_begin, shutdown_has_begun
-from shmring._core.snapshot cimport Counters, GroupSnapshot, snapshot_counters, snapshot_group, snapshot_hold, snapshot_tail
+from shmring._core.snapshot cimport (Counters, GroupSnapshot, snapshot_counters, snapshot_group, snapshot_hold, snapshot_lag,
+                                     snapshot_tail)
 from acts cimport act_join_reader, act_join_watcher, act_join_writer, check
 from world cimport CAPACITY, GROUPS, Input, World, pick, take, world_view
 
@@ -129,7 +129,7 @@ cdef inline void table_stats(World* world) noexcept nogil:
     cdef uint32_t number
     for number in range(world.map.n_groups):
         if snapshot_group(&world.map, number, &group):
-            reader_lag(&world.map, group.head, &count)
+            snapshot_lag(&world.map, group.head, UINT64_MAX, &count)
             check(count <= CAPACITY // 16)
     snapshot_tail(&world.map)
     for number in range(world.map.n_participants):
