@@ -70,7 +70,7 @@ cdef class ArrayConsumer(ArrayReceiver):
         return EMPTY if filled[0] and reader_has_peers(&(<Consumer> self.rx).reader) else code
 
     cdef int fill_sole(self, char* target, Py_ssize_t room, Py_ssize_t* filled) except? -100:
-        """As the only member. ATTENTION: fill_shared."""
+        """As the only member. ATTENTION: fill_shared. Runs no Python code."""
         cdef Consumer rx = <Consumer> self.rx
         cdef uint64_t begin = rx.reader.cursor, position = begin, length = 0, total = 0, count = 0
         cdef uint64_t most = rx.reader.ring.capacity >> 2, left = room - filled[0]

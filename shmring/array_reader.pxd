@@ -15,6 +15,7 @@ cdef class ArrayReceiver:
     cdef object strange             # position and length of a message that is no block, not yet told
 
     cdef object take(self, Py_ssize_t limit, int* code)
+    cdef bint fill_at_once(self, object array, Py_ssize_t* filled) except -1
     cdef int fill(self, char* target, Py_ssize_t room, Py_ssize_t* filled) except? -100
     cdef Py_ssize_t fill_from_blocks(self, char* target, Py_ssize_t room) except -1
     cdef note_strange(self, uint64_t position, uint64_t length)
@@ -23,6 +24,7 @@ cdef class ArrayReceiver:
     cdef uint64_t lag_of(self, uint64_t position) except? 0
 
     # to be filled in by ArrayConsumer and ArrayObserver
+    cdef int fill_sole(self, char* target, Py_ssize_t room, Py_ssize_t* filled) except? -100
     cdef int fill_whole(self, char* target, Py_ssize_t room, Py_ssize_t* filled) except? -100
     cdef int pin_next(self) except? -100
     cdef Py_ssize_t bytes_there(self) except -1

@@ -12,14 +12,14 @@ from libc.string cimport memcpy
 
 from shmring._core.gate cimport gate_tail
 from shmring._core.guard cimport guard_copy_is_whole
-from shmring._core.layout cimport EMPTY, OK, TOO_LARGE, RingMap
+from shmring._core.layout cimport ATTENTION, EMPTY, OK, TOO_LARGE, RingMap
 from shmring._core.snapshot cimport snapshot_step
 from shmring.array_view cimport RecordsView, Block
 from shmring.receiver cimport STALE, Receiver
 from shmring.ring cimport check_timeout, deadline_after
 from shmring.sigbus cimport process_epoch
 
-from numpy cimport PyArray_BYTES, PyArray_NBYTES, dtype as Dtype, import_array, ndarray, npy_intp
+from numpy cimport NPY_ARRAY_CARRAY, PyArray_BYTES, PyArray_CHKFLAGS, PyArray_NBYTES, dtype as Dtype, import_array, ndarray, npy_intp
 
 from shmring.errors import CorruptRing, ShutDown
 
@@ -122,6 +122,8 @@ cdef class ArrayReceiver:
         cdef int code
         if timeout is not None:
             check_timeout(timeout)
+        if self.fill_at_once(array, &filled):
+            return filled // self.itemsize
         if not isinstance(array, ndarray):
             raise TypeError(f"read_into takes a numpy.ndarray of {self.dtype}, not {type(array).__name__}")
         if array.dtype is not self.accepted:
@@ -230,12 +232,25 @@ cdef class ArrayReceiver:
             array.resize(filled // self.itemsize, refcheck=False)
         return array
 
+    cdef bint fill_at_once(self, object array, Py_ssize_t* filled) except -1:
+        """The fast path of read_into: whole blocks that are there, into an array as it should be. True: it is full. Else there may be
+        something in it. No Python code runs while its memory is in use.
+        """
+        cdef Py_ssize_t room
+        if (self.blocks or self.strange is not None or type(array) is not ndarray or (<ndarray> array).descr is not self.accepted
+                or not PyArray_CHKFLAGS(array, NPY_ARRAY_CARRAY)):
+            return False
+        room = PyArray_NBYTES(array)
+        if room == 0:
+            return False
+        self.fill_sole(PyArray_BYTES(array), room, filled)
+        return filled[0] == room
+
     cdef int fill(self, char* target, Py_ssize_t room, Py_ssize_t* filled) except? -100:
-        """Copy what is there, up to `room` bytes, and release what is finished. A code tells why it stopped: it counts only if
-        nothing was filled.
+        """Copy what is there behind what is filled, up to `room` bytes in all, and release what is finished. A code tells why it
+        stopped: it counts only if nothing was filled.
         """
         cdef int code = OK
-        filled[0] = 0
         while True:
             if self.rx.epoch != process_epoch:                  # closed meanwhile, for example
                 return STALE
@@ -305,6 +320,10 @@ cdef class ArrayReceiver:
         return total
 
     # ---- filled in by ArrayConsumer and ArrayObserver ------------------------------------------------------------
+
+    cdef int fill_sole(self, char* target, Py_ssize_t room, Py_ssize_t* filled) except? -100:
+        """As fill_whole, if that takes no more than a look and a copy. ATTENTION: it takes more."""
+        return ATTENTION
 
     cdef int fill_whole(self, char* target, Py_ssize_t room, Py_ssize_t* filled) except? -100:
         """Copy whole blocks behind what is filled. OK: there may be more; TOO_LARGE: the next one has no room; else why it ended."""

@@ -14,7 +14,7 @@ from shmring.ring cimport check_timeout, deadline_after
 from shmring.sender cimport STALE
 
 import numpy
-from numpy cimport PyArray_BYTES, PyArray_IS_C_CONTIGUOUS, PyArray_NBYTES, import_array, ndarray
+from numpy cimport PyArray_BYTES, PyArray_IS_C_CONTIGUOUS, PyArray_NBYTES, PyArray_SIZE, import_array, ndarray
 
 from shmring.errors import MessageTooLarge
 
@@ -68,7 +68,7 @@ cdef class ArrayProducer:
         if timeout is not None:
             check_timeout(timeout)
         if self.try_whole(records):
-            return PyArray_NBYTES(records) // self.itemsize
+            return PyArray_SIZE(records)
         self.get_records(records, &buffer)
         try:
             if buffer.len > self.block_bytes or buffer.len == 0:
