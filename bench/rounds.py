@@ -89,7 +89,7 @@ def calibrate(contender_name: str, case: Case, plan: Plan, paces: dict[tuple[str
     is_several = case.shape in SEVERAL_SHAPES
     seconds = plan.seconds * (LONGER if is_several else 1)
     enough = seconds / 2 if is_several else seconds / 10
-    most = MOST_SAMPLES if case.shape in LATENCY_SHAPES else MOST_MESSAGES
+    most = MOST_SAMPLES if case.shape in LATENCY_SHAPES else MOST_MESSAGES * (case.batch if case.shape == "records" else 1)
     count = max(3, min(2000, 32 * MIB // case.size))
     if before := paces.get((contender_name, case.shape)):
         pace = before[0] * max(1.0, case.size / before[1])

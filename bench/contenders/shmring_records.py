@@ -42,7 +42,7 @@ class Endpoint:
             self.write = self.tx.write
         else:
             self.rx = self.ring.consumer()
-            self.read = self.rx.read
+            self.read_into = self.rx.read_into
 
 
 attach = Endpoint
