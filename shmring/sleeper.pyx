@@ -196,7 +196,7 @@ cdef class ThreadWatch(Watch):
             read(self.fd, &count, sizeof(count))
 
     cdef bint sleep(self, Participant owner, uint32_t sequence, int64_t until) except -1:
-        if not self.is_asleep:
+        if not self.is_asleep or sequence != self.sequence:         # asleep: the thread is still to hear of a wake that we looked up
             self.n_sleeps += 1
             self.is_asleep = True
             self.sequence = sequence

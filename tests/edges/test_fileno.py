@@ -6,6 +6,7 @@ import asyncio
 import os
 import select
 import selectors
+import sys
 import threading
 from multiprocessing import connection
 
@@ -144,6 +145,26 @@ def test_one_call_for_each_time_that_it_is_readable_gets_every_message():
                         tx.send(b"%d" % sent)
                         sent += 1
         assert got == list(range(sent))
+
+
+def test_a_wake_that_was_looked_up_before_anybody_was_told_of_it_is_forgotten():
+    """Nobody else of this process runs until this thread waits, so who waits for the descriptor hears of the wake too late."""
+    with (
+        shmring.anonymous(4096) as ring, ring.producer() as tx, ring.consumer(wait=PATIENT) as rx,
+        shmring.anonymous(4096) as another, another.producer() as sender, another.consumer(wait=PATIENT) as sign,
+    ):  # fmt: skip
+        fd, later = rx.fileno(), sign.fileno()
+        for _ in range(20):
+            interval = sys.getswitchinterval()
+            sys.setswitchinterval(60)
+            try:
+                tx.send(b"x")
+                assert rx.try_recv() == b"x" and rx.try_recv() is None
+            finally:
+                sys.setswitchinterval(interval)
+            sender.send(b"y")
+            assert is_readable(later, LONG) and sign.try_recv() == b"y" and sign.try_recv() is None
+            assert not is_readable(fd)
 
 
 def test_asking_for_it_looks_as_well():
