@@ -225,10 +225,12 @@ def test_an_interpreter_that_ends_while_handles_are_awaited_ends_silently(unique
         ring = shmring.open(sys.argv[1])
         rx, tx, other = ring.consumer(), ring.producer(), ring.consumer("other")
         other.fileno()
+        awaited = threading.Event()
         async def main():
             await aio.ready(tx)
             task = asyncio.create_task(rx.arecv())
             await asyncio.sleep(0.01)
+            awaited.set()
             try:
                 while sys.argv[3] == "busy thread":
                     other.try_recv()
@@ -244,7 +246,7 @@ def test_an_interpreter_that_ends_while_handles_are_awaited_ends_silently(unique
                 atexit.unregister(leave_all), atexit.register(gc.collect), atexit.register(thread.join, 30)
                 atexit.register(leave_all)
             thread.start()
-            time.sleep(0.1)
+            assert awaited.wait(100)
         elif sys.argv[3] == "run":
             asyncio.run(main())
         else:
